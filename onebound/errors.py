@@ -1,7 +1,7 @@
 """What can go wrong, by name: every error that onebound raises on purpose is an OneboundError.
 
-Each also is the built-in that a caller would expect (ValueError, TypeError, ArithmeticError), so nobody has to import this
-module to catch one. A message is one line: who complains, what was expected, what came, what to do next.
+Each also is the built-in that a caller would expect (ValueError, TypeError, ArithmeticError), so nobody has to import
+this module to catch one. A message is one line: who complains, what was expected, what came, what to do next.
 """
 
 from collections.abc import Iterable

@@ -1,0 +1,22 @@
+"""From files to tables: readers, and the one data set that travels inside the package."""
+
+from dataclasses import replace
+from importlib import resources
+
+from onebound.data.readers import read_table
+from onebound.data.table import Column, Table
+
+__all__ = ["Column", "Table", "old_faithful", "read_table"]
+
+
+def old_faithful() -> Table:
+    """272 eruptions of the Old Faithful geyser: duration and waiting time to the next one, both in minutes.
+
+    Source: Azzalini and Bowman (1990), A look at some data on the Old Faithful geyser, Applied Statistics 39,
+    357–365; as the data set `faithful` of R.
+
+    >>> old_faithful().values.shape
+    (272, 2)
+    """
+    with resources.as_file(resources.files("onebound.data") / "old_faithful.csv") as path:
+        return replace(read_table(path, kinds={"waiting": "real"}), path="old_faithful")
