@@ -1,0 +1,33 @@
+"""Pairs (E step, M step), and the loop that climbs with them."""
+
+from onebound.algorithms.e_step import Amortized, Argmax, EStep, Exact, PosteriorSamples
+from onebound.algorithms.fit import Fit, fit
+from onebound.algorithms.m_step import ClosedForm, Gradient, MStep
+from onebound.algorithms.named import EG, EM, GEM, MCEM, NAMED, VAE, VEM, Algorithm, HardEM
+from onebound.algorithms.plan import Plan, plan
+from onebound.algorithms.trace import Record
+
+__all__ = [
+    "EG",
+    "EM",
+    "GEM",
+    "MCEM",
+    "NAMED",
+    "VAE",
+    "VEM",
+    "Algorithm",
+    "Amortized",
+    "Argmax",
+    "ClosedForm",
+    "EStep",
+    "Exact",
+    "Fit",
+    "Gradient",
+    "HardEM",
+    "MStep",
+    "Plan",
+    "PosteriorSamples",
+    "Record",
+    "fit",
+    "plan",
+]

@@ -1,0 +1,316 @@
+"""THE loop: E, record, M, record, stop. Blocks, restarts and checkpoints live around it."""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import nn
+
+from onebound.algorithms.e_step import Amortized
+from onebound.algorithms.m_step import Gradient, MStepRun, Step
+from onebound.algorithms.named import Algorithm
+from onebound.algorithms.plan import gradient_from_data
+from onebound.algorithms.sweep import Sweep, sweep
+from onebound.algorithms.trace import Record
+from onebound.errors import NotMonotone
+from onebound.models.base import Model
+from onebound.observations import Observations
+from onebound.recognition import recognition_for
+
+# What rounding may take from the objective, in units of Σ w (1 + |ln p(y)|).
+ROUNDING = 1e-10
+# Below this gradient per item (in unconstrained coordinates) a point is called stationary.
+STATIONARY = 1e-7
+# Learning rate of Ψ alone, in an E step of amortised variational EM.
+RECOGNITION_LR = 0.02
+
+
+@dataclass(frozen=True)
+class Limits:
+    """When a climb ends."""
+
+    max_iter: int
+    tol: float
+    window: int
+    max_seconds: float | None = None
+
+
+class Climb:
+    """One climb of `model` up L on `obs`, from where the model stands."""
+
+    def __init__(
+        self,
+        model: Model,
+        obs: Observations,
+        algorithm: Algorithm,
+        limits: Limits,
+        generator: torch.Generator | None = None,
+        batch_size: int | None = None,
+        callbacks: Sequence[Callable[[Record], Any]] = (),
+    ) -> None:
+        self.model, self.obs, self.limits, self.generator = model, obs, limits, generator
+        self.algorithm = _with_recognition(algorithm, model, obs, generator)
+        self.batch_size, self.callbacks = batch_size, callbacks
+        self.trace: list[Record] = []
+        self.passes, self.iteration, self.seconds = 0.0, 0, 0.0
+        self.reason = "max_iter"
+        self.total_weight = obs.total_weight
+        self.minibatch = batch_size is not None and isinstance(algorithm.m_step, Gradient)
+        self.backward = gradient_from_data(model, self.algorithm)
+        self.statistics = not self.backward or getattr(algorithm.m_step, "closed_form", False)
+        self.m_run = self._start_m()
+        self.psi = self._start_psi()
+        self._reached: Sweep | None = None
+        self._asked_to_stop = self._stationary = False
+        self._state: dict[str, Any] | None = None
+
+    # --- the loop --------------------------------------------------------------------------------------------------
+
+    def run(self) -> None:
+        """Climb until a limit says stop; the last record is an E record of the parameters that are returned."""
+        start = time.perf_counter() - self.seconds
+        self._clock = lambda: time.perf_counter() - start
+        self._state = self._state or self.state_dict()
+        while True:
+            final = self._out_of_budget()
+            if self.minibatch and not final and not self._arrived():
+                self._minibatch_pass()
+            else:
+                final = final or self.minibatch
+                here = self._e_step(final)
+                self._record_e(here)
+                if final or self._arrived():
+                    break
+                self._m_step(here)
+            self.iteration += 1
+            self._state = self.state_dict()
+        self.seconds = self._clock()
+
+    def _e_step(self, final: bool) -> Sweep:
+        """The E pass. A final one only evaluates: it moves no Ψ and leaves no gradient."""
+        if self._reached is not None:
+            here, self._reached = self._reached, None
+            return here
+        if self.psi is not None and not final:
+            self.psi.zero_grad()
+            self._sweep(self.obs, statistics=False, backward=True)
+            self.psi.step()
+            self.passes += 1
+        self.passes += 1
+        backward = self.backward and not final
+        if backward:
+            self.m_run.zero()
+        return self._sweep(self.obs, statistics=self.statistics and not final, backward=backward)
+
+    def _m_step(self, here: Sweep) -> None:
+        before = self._q_by_component(here)
+        done = self.m_run.step(here, self._again, self.iteration)
+        self.passes += done.passes
+        self._reached = done.reached
+        calm = done.gradient is not None and done.gradient < STATIONARY and not self.algorithm.e_step.noisy
+        self._stationary = calm and self.limits.tol > 0
+        self._record_m(here, done, before)
+
+    def _again(self) -> Sweep:
+        return self._sweep(self.obs, statistics=self.statistics, backward=self.backward)
+
+    def _sweep(self, obs: Observations, *, statistics: bool, backward: bool) -> Sweep:
+        rows = None if self.minibatch else self.batch_size
+        return sweep(
+            self.model,
+            obs,
+            self.algorithm.e_step,
+            self.generator,
+            statistics=statistics,
+            backward=backward,
+            rows=rows,
+        )
+
+    def _minibatch_pass(self) -> None:
+        """One pass in shuffled mini-batches, an E and an M step on each; its records are running means."""
+        assert self.batch_size is not None
+        order = torch.randperm(self.obs.n_items, generator=self.generator)
+        e, m, repairs = Sweep(), 0.0, ()  # type: tuple[str, ...]
+        for index in order.split(self.batch_size):
+            batch = self.obs.select(index)
+            if not bool((batch.weights > 0).any()):
+                continue
+            if self.backward:
+                self.m_run.zero()
+            here = self._sweep(batch, statistics=self.statistics, backward=self.backward)
+            repairs += self.m_run.step(here, self._again, self.iteration).repairs
+            if not self.backward:
+                m += self._q(here)
+            here.statistics = None
+            e.add(here)
+        self.passes += 1
+        self._record_e(e, running=True)
+        bound = None if self.backward else m / e.weight
+        self._append("M", bound, None, None, running=True, repairs=tuple(dict.fromkeys(repairs)))
+
+    # --- records ---------------------------------------------------------------------------------------------------
+
+    def _prior(self) -> float:
+        with torch.no_grad():
+            return float(self.model.log_prior())
+
+    @torch.no_grad()
+    def _q(self, here: Sweep) -> float:
+        """L with q held, under the parameters of the moment, from the statistics: no pass."""
+        assert here.statistics is not None
+        return float(self.model.expected_log_joint(here.statistics) + here.statistics.tensor("entropy"))
+
+    @torch.no_grad()
+    def _q_by_component(self, here: Sweep) -> dict[str, torch.Tensor]:
+        if here.statistics is None or isinstance(self.algorithm.m_step, Gradient):
+            return {}
+        return self.model.expected_log_joint_parts(here.statistics)
+
+    def _record_e(self, here: Sweep, running: bool = False) -> None:
+        bound, evidence, gap = (x / here.weight for x in (here.bound, here.evidence, here.gap))
+        if self.trace and not self.trace[-1].running:
+            last = self.trace[-1]  # the record after M: what is known of its parameters only now
+            last.evidence = evidence
+            if last.bound is None and self.algorithm.e_step.learned:
+                last.bound, last.objective = bound, bound + self._prior() / self.total_weight
+            last.gap = None if last.bound is None else evidence - last.bound
+        previous = self.trace[-1] if self.trace else None
+        self._append("E", bound, evidence, gap, running=running)
+        if previous is not None and self.algorithm.e_step.rises and previous.objective is not None and not running:
+            self._require_risen(previous, here.scale, "E step", {}, {})
+
+    def _record_m(self, here: Sweep, done: Step, before: dict[str, torch.Tensor]) -> None:
+        complete = here.statistics is not None and all(p.sufficient for p in self.model.parts())
+        bound = self._q(here) / here.weight if complete else None
+        previous = self.trace[-1]
+        self._append("M", bound, None, None, repairs=done.repairs)
+        if before:
+            self._require_risen(previous, here.scale, "M step", before, self._q_by_component(here))
+
+    def _append(
+        self,
+        after: str,
+        bound: float | None,
+        evidence: float | None,
+        gap: float | None,
+        running: bool = False,
+        repairs: tuple[str, ...] = (),
+    ) -> None:
+        objective = None if bound is None else bound + self._prior() / self.total_weight
+        record = Record(
+            self.iteration, after, self.passes, bound, evidence, gap, objective, self._clock(), running, repairs
+        )
+        self.trace.append(record)
+        for callback in self.callbacks:
+            self._asked_to_stop |= callback(record) is True
+
+    def _require_risen(
+        self, previous: Record, scale: float, step: str, before: dict[str, torch.Tensor], after: dict[str, torch.Tensor]
+    ) -> None:
+        """The guarantee of EM: raise NotMonotone where the objective fell by more than rounding can explain."""
+        now = self.trace[-1]
+        assert now.objective is not None
+        assert previous.objective is not None
+        fall = (previous.objective - now.objective) * self.total_weight
+        if fall <= ROUNDING * scale:
+            return
+        drops = {f"{part}, component {int((b - after[part]).argmax())}": float((b - after[part]).max()) for part, b in before.items()}
+        where = f" in {max(drops, key=lambda k: drops[k])}" if drops else ""
+        raise NotMonotone(
+            f"{self.algorithm.name}: the objective must not fall, but it fell by {fall:.3g} nats at the {step} of iteration "
+            f"{self.iteration}{where}. Please report it with the data; fit(..., algorithm=ob.EG()) does not rely on this step."
+        )
+
+    # --- stopping --------------------------------------------------------------------------------------------------
+
+    def _out_of_budget(self) -> bool:
+        if self.iteration >= self.limits.max_iter:
+            self.reason = "max_iter"
+        elif self._asked_to_stop:
+            self.reason = "callback"
+        elif self.limits.max_seconds is not None and self._clock() >= self.limits.max_seconds:
+            self.reason = "time"
+        else:
+            return False
+        return True
+
+    def _arrived(self) -> bool:
+        if self._stationary:
+            self.reason = "stationary"
+        elif self.limits.tol > 0 and self._flat():
+            self.reason = "relative change"
+        else:
+            return False
+        return True
+
+    def _flat(self) -> bool:
+        """Whether L (with the prior) changed by less than tol · (1 + |L|) per item, window against window."""
+        w = self.limits.window
+        e = [r.objective for r in self.trace[-4 * w :] if r.after == "E" and r.objective is not None]
+        if len(e) < 2 * w:
+            return False
+        now, then = sum(e[-w:]) / w, sum(e[-2 * w : -w]) / w
+        return abs(now - then) < self.limits.tol * (1 + abs(now))
+
+    # --- parts of a run, and its state -----------------------------------------------------------------------------
+
+    def _recognition_parameters(self) -> list[nn.Parameter]:
+        e = self.algorithm.e_step
+        return list(e.recognition.parameters()) if isinstance(e, Amortized) and e.recognition is not None else []
+
+    def _start_m(self) -> MStepRun:
+        m = self.algorithm.m_step
+        keep = isinstance(m, Gradient) and m.closed_form
+        moved = [p for part in self.model.parts() if not (keep and part.closed_form) for p in part.parameters]
+        run = m.start(self.model, moved + self._recognition_parameters(), self.total_weight, self.limits.max_iter)
+        run.backward = self.backward
+        return run
+
+    def _start_psi(self) -> torch.optim.Optimizer | None:
+        """In amortised variational EM the E step has gradient steps of its own."""
+        alone = self.algorithm.e_step.learned and not isinstance(self.algorithm.m_step, Gradient)
+        return torch.optim.Adam(self._recognition_parameters(), lr=RECOGNITION_LR) if alone else None
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything but the parameters that a resumed climb needs to end at the same bits."""
+        recognition = getattr(self.algorithm.e_step, "recognition", None)
+        return {
+            "iteration": self.iteration,
+            "passes": self.passes,
+            "seconds": self._clock(),
+            "trace": len(self.trace),
+            "generator": None if self.generator is None else self.generator.get_state(),
+            "m_step": self.m_run.state_dict(),
+            "psi": None if self.psi is None else self.psi.state_dict(),
+            "recognition": None if recognition is None else recognition.state_dict(),
+            "reached": self._reached,
+        }
+
+    def resume(self, max_iter: int) -> None:
+        """Go on after the last M step as if there had been no stop."""
+        state = self._state
+        assert state is not None
+        self._asked_to_stop = self._stationary = False
+        self.limits = replace(self.limits, max_iter=max_iter)
+        del self.trace[state["trace"] :]
+        self.iteration, self.passes, self.seconds = state["iteration"], state["passes"], state["seconds"]
+        if self.generator is not None:
+            self.generator.set_state(state["generator"])
+        self._reached, self.reason = state["reached"], "max_iter"
+        self.run()
+
+
+def _with_recognition(
+    algorithm: Algorithm, model: Model, obs: Observations, generator: torch.Generator | None
+) -> Algorithm:
+    e = algorithm.e_step
+    if not isinstance(e, Amortized) or e.recognition is not None:
+        return algorithm
+    filled = copy.copy(e)
+    filled.recognition = recognition_for(model, obs, generator=generator)
+    return replace(algorithm, e_step=filled)

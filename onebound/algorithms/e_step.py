@@ -1,0 +1,138 @@
+"""E steps: each returns a q for a block of items and writes no Θ."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from onebound.errors import InputError
+from onebound.numerics import weighted
+from onebound.observations import Observations
+from onebound.structures import Structure
+
+
+class EStep(ABC):
+    """How q is found. `exact_posterior`: it needs p(z | y); `rises`: with Θ held, L cannot fall; `noisy`: q is random."""
+
+    exact_posterior: ClassVar[bool] = True
+    rises: ClassVar[bool] = False
+    noisy: ClassVar[bool] = False
+    learned: ClassVar[bool] = False
+
+    @abstractmethod
+    def __call__(self, obs: Observations, exact: Structure, generator: torch.Generator | None) -> Structure:
+        """q(z | y) of the items in `obs`, whose exact posterior is `exact`."""
+
+    def surrogate(self, q: Structure, log_potentials: Tensor, generator: torch.Generator | None) -> Tensor:
+        """A function whose gradient is that of L, with q held: E_q of the log-potentials.   Equation (1).  (N,)"""
+        return q.expected(log_potentials)
+
+    @abstractmethod
+    def describe(self) -> str:
+        """One phrase for the plan."""
+
+
+class Exact(EStep):
+    """q = p(z | y), summed exactly: the gap is 0."""
+
+    rises = True
+
+    def __call__(self, obs: Observations, exact: Structure, generator: torch.Generator | None) -> Structure:
+        """The exact posterior itself."""
+        return exact
+
+    def describe(self) -> str:
+        return "exact posterior"
+
+
+class PosteriorSamples(EStep):
+    """q̂ = the empirical distribution of S draws from p(z | y) (MCEM): a distribution too, with a gap that S closes."""
+
+    noisy = True
+
+    def __init__(self, samples: int = 10) -> None:
+        self.samples = _positive("PosteriorSamples", "samples", samples)
+
+    def __call__(self, obs: Observations, exact: Structure, generator: torch.Generator | None) -> Structure:
+        """Mass 1/S on each draw."""
+        return exact.empirical(exact.sample(self.samples, generator))
+
+    def describe(self) -> str:
+        return f"{self.samples} samples of the exact posterior"
+
+
+class Argmax(EStep):
+    """q = all mass on the best z (hard EM, Viterbi training): H(q) = 0 and the gap is −ln p(z* | y)."""
+
+    rises = True
+
+    def __call__(self, obs: Observations, exact: Structure, generator: torch.Generator | None) -> Structure:
+        """A point mass on the argmax."""
+        return exact.empirical(exact.argmax.unsqueeze(0))
+
+    def describe(self) -> str:
+        return "best single z of the exact posterior"
+
+
+class Amortized(EStep):
+    """q = a recognition network q(z | y; Ψ), and Ψ climbs L too.
+
+    `estimator`: "enumerated", the exact expectation under q; "score", a sampled one: ∇_Ψ L is estimated by
+    (f_s − mean of the other f) ∇ ln q(z_s) with f = ln p(z, y) − ln q(z), so `samples` ≥ 2 (leave-one-out baseline:
+    Kool, van Hoof & Welling 2019). `recognition`: a network from Observations to a structure; None builds one.
+    """
+
+    exact_posterior = False
+    learned = True
+
+    def __init__(self, recognition: nn.Module | None = None, samples: int = 1, estimator: str = "enumerated") -> None:
+        self.recognition = recognition
+        self.samples = _positive("Amortized", "samples", samples)
+        if estimator not in ("enumerated", "score"):
+            hint = " A discrete z cannot be reparameterised." if estimator == "reparameterized" else ""
+            raise InputError(f"Amortized: estimator must be 'enumerated' or 'score', got {estimator!r}.{hint}")
+        if estimator == "score" and samples < 2:
+            raise InputError(
+                f"Amortized: estimator='score' needs samples ≥ 2 for its leave-one-out baseline, got {samples}."
+            )
+        self.estimator = estimator
+
+    @property
+    def noisy(self) -> bool:  # type: ignore[override]
+        """Only a sampled gradient is random."""
+        return self.estimator == "score"
+
+    def __call__(self, obs: Observations, exact: Structure, generator: torch.Generator | None) -> Structure:
+        """What the network says, without the z that the model itself forbids."""
+        assert self.recognition is not None
+        return self.recognition(obs).restrict(exact.log_potentials)
+
+    def surrogate(self, q: Structure, log_potentials: Tensor, generator: torch.Generator | None) -> Tensor:
+        """A function whose gradient in Ψ and Θ is (an unbiased estimate of) that of L.   Equation (1).  (N,)"""
+        if self.estimator == "enumerated":
+            return q.expected(log_potentials) + q.entropy
+        z = q.sample(self.samples, generator)  # (S, N)
+        log_q = q.log_prob(z)  # (S, N)
+        log_joint = _score(q, z, log_potentials)  # (S, N)
+        f = (log_joint - log_q).detach()
+        others = (f.sum(0) - f) / (self.samples - 1)
+        return (log_joint + weighted(f - others, log_q)).mean(0)
+
+    def describe(self) -> str:
+        how = "exact expectation" if self.estimator == "enumerated" else f"{self.samples} samples, score function"
+        return f"recognition network ({how})"
+
+
+def _score(q: Structure, z: Tensor, log_potentials: Tensor) -> Tensor:
+    """ln p(z, y) = the potentials' own log-probability + their ln Z."""
+    p = type(q)(log_potentials)  # type: ignore[call-arg]
+    return p.log_prob(z) + p.log_partition
+
+
+def _positive(owner: str, name: str, value: int) -> int:
+    if isinstance(value, bool) or int(value) != value or value < 1:
+        raise InputError(f"{owner}: {name} must be a whole number ≥ 1, got {value!r}.")
+    return int(value)

@@ -1,0 +1,194 @@
+"""fit: the public door to the loop, with starts and restarts around it."""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from onebound.algorithms.climb import Climb, Limits
+from onebound.algorithms.named import Algorithm
+from onebound.algorithms.plan import Plan, plan, resolve, with_batches
+from onebound.algorithms.trace import Record
+from onebound.errors import InputError
+from onebound.models.base import Model
+from onebound.observations import Columns, Observations
+
+
+@dataclass
+class Fit:
+    """What a fit did. `bound`, `evidence`, `gap` are nats per item, of the parameters in `model`, by a full evaluation.
+
+    `reason`: "relative change", "stationary" (both: `converged`), "max_iter", "time" or "callback". `restarts`: the final
+    objective per item of every start, best kept. `repairs`: what was mended on the way, each with its iteration.
+    `recognition`: the trained network, for algorithms that have one.
+    """
+
+    model: Model
+    plan: Plan
+    algorithm: str
+    trace: list[Record]
+    reason: str
+    n_items: int
+    seconds: float
+    restarts: list[float] = field(default_factory=list)
+    recognition: torch.nn.Module | None = None
+    climb: Climb | None = field(default=None, repr=False)
+
+    @property
+    def converged(self) -> bool:
+        """Whether the climb arrived, rather than ran out of its budget."""
+        return self.reason in ("relative change", "stationary")
+
+    @property
+    def bound(self) -> float:
+        """L, nats per item."""
+        return _number(self.trace[-1].bound)
+
+    @property
+    def evidence(self) -> float:
+        """ln p(y), nats per item."""
+        return _number(self.trace[-1].evidence)
+
+    @property
+    def gap(self) -> float:
+        """KL(q ‖ p(z | y)), nats per item."""
+        return _number(self.trace[-1].gap)
+
+    @property
+    def objective(self) -> float:
+        """L + ln p(Θ) / Σ weight, nats per item: what restarts are compared by."""
+        return _number(self.trace[-1].objective)
+
+    @property
+    def repairs(self) -> list[str]:
+        """The repairs in the trace, each with its iteration."""
+        return [f"iteration {r.iteration}: {text}" for r in self.trace for text in r.repairs]
+
+    def __repr__(self) -> str:
+        return (
+            f"Fit({self.algorithm} on {self.plan.model}: L = {self.bound:.6f}, ln p(y) = {self.evidence:.6f}, "
+            f"gap = {self.gap:.3g} nats per item; {self.n_items} items, {self.trace[-1].passes:g} passes, {self.reason})"
+        )
+
+
+def fit(
+    model: Model,
+    y: Any,
+    algorithm: Any = None,
+    *,
+    max_iter: int | None = None,
+    tol: float | None = None,
+    batch_size: int | None = None,
+    restarts: int = 1,
+    generator: torch.Generator | None = None,
+    callbacks: Sequence[Callable[[Record], Any]] = (),
+    init: Any = None,
+    max_seconds: float | None = None,
+    resume: Fit | None = None,
+) -> Fit:
+    """Climb L on y, changing `model` in place; the best restart is written back.
+
+    `algorithm`: ob.EM(), ob.EG(), … or a name; None takes the first that the plan supports. `max_iter`: M steps (passes, for
+    mini-batches). `tol`: relative change of L per item that ends the climb; 0 turns every stop off but max_iter and
+    max_seconds. `batch_size`: items in a mini-batch (gradient algorithms) or in a block (EM: changes nothing but memory).
+    `init`: how to start ("k-means++", "random", labels, responsibilities); None keeps a model that was fitted or assigned
+    before. `restarts`: that many starts. `callbacks`: called with each Record; one that returns True ends the climb.
+    `resume`: a Fit of the same model and data, continued to `max_iter` as if it had not stopped.
+    Raises InputError for data or arguments that cannot work, and what `plan` raises.
+
+    >>> import onebound as ob
+    >>> model = ob.models.Mixture(ob.emissions.Gaussian(2, 1))
+    >>> result = ob.fit(model, [[0.0], [0.2], [0.1], [5.0], [5.3], [5.1]], ob.EM(), generator=torch.Generator().manual_seed(0))
+    >>> result.gap, result.converged
+    (0.0, True)
+    """
+    obs = model.observe(y)
+    chosen = with_batches(resolve(model, algorithm), batch_size)
+    limits = _limits(chosen, max_iter, tol, max_seconds)
+    _require_count("restarts", restarts)
+    if batch_size is not None:
+        _require_count("batch_size", batch_size)
+    if resume is not None:
+        return _resumed(resume, model, obs, limits.max_iter)
+    start = time.perf_counter()
+    best: tuple[Climb, dict[str, Any], dict[str, Any] | None] | None = None
+    finals = []
+    fresh = _recognition_state(chosen)
+    for r in range(restarts):
+        _start(model, obs, generator, init, again=r > 0)
+        if r > 0 and fresh is not None:
+            chosen.e_step.recognition.load_state_dict(fresh)  # type: ignore[attr-defined]
+        climb = Climb(model, obs, chosen, limits, generator, batch_size, callbacks)
+        climb.run()
+        finals.append(_number(climb.trace[-1].objective))
+        if best is None or finals[-1] > _number(best[0].trace[-1].objective):
+            best = (climb, copy.deepcopy(model.state_dict()), _recognition_state(climb.algorithm))
+    assert best is not None
+    climb, parameters, psi = best
+    model.load_state_dict(parameters)
+    if psi is not None:
+        climb.algorithm.e_step.recognition.load_state_dict(psi)  # type: ignore[attr-defined]
+    return _fit_of(climb, plan(model, chosen), finals, time.perf_counter() - start)
+
+
+def _start(model: Model, obs: Observations, generator: torch.Generator | None, init: Any, again: bool) -> None:
+    if again or init is not None or not bool(model.initialized):
+        model.initialize(obs, generator, init)
+    elif not bool(model.prepared):
+        model.prepare(Columns.of(obs, model.block_rows))
+
+
+def _fit_of(climb: Climb, steps: Plan, finals: list[float], seconds: float) -> Fit:
+    return Fit(
+        model=climb.model,
+        plan=steps,
+        algorithm=climb.algorithm.name,
+        trace=climb.trace,
+        reason=climb.reason,
+        n_items=climb.obs.n_items,
+        seconds=seconds,
+        restarts=finals,
+        recognition=getattr(climb.algorithm.e_step, "recognition", None),
+        climb=climb,
+    )
+
+
+def _resumed(stopped: Fit, model: Model, obs: Observations, max_iter: int) -> Fit:
+    climb = stopped.climb
+    if climb is None or climb.model is not model or climb.obs.n_items != obs.n_items:
+        raise InputError("fit: resume must be a Fit of this same model on the same data.")
+    climb.obs = obs
+    climb.resume(max_iter)
+    finals = [*stopped.restarts[:-1], _number(climb.trace[-1].objective)]
+    return _fit_of(climb, stopped.plan, finals, climb.seconds)
+
+
+def _limits(algorithm: Algorithm, max_iter: int | None, tol: float | None, max_seconds: float | None) -> Limits:
+    max_iter = algorithm.max_iter if max_iter is None else max_iter
+    tol = algorithm.tol if tol is None else tol
+    if isinstance(max_iter, bool) or int(max_iter) != max_iter or max_iter < 0:
+        raise InputError(f"fit: max_iter must be a whole number ≥ 0, got {max_iter!r}.")
+    if not 0 <= tol < float("inf"):
+        raise InputError(f"fit: tol must be ≥ 0 and finite, got {tol!r}.")
+    if max_seconds is not None and not max_seconds > 0:
+        raise InputError(f"fit: max_seconds must be > 0, got {max_seconds!r}.")
+    return Limits(int(max_iter), float(tol), algorithm.window, max_seconds)
+
+
+def _require_count(name: str, value: int) -> None:
+    if isinstance(value, bool) or int(value) != value or value < 1:
+        raise InputError(f"fit: {name} must be a whole number ≥ 1, got {value!r}.")
+
+
+def _recognition_state(algorithm: Algorithm) -> dict[str, Any] | None:
+    network = getattr(algorithm.e_step, "recognition", None)
+    return None if network is None else copy.deepcopy(network.state_dict())
+
+
+def _number(value: float | None) -> float:
+    return float("nan") if value is None else value

@@ -1,0 +1,100 @@
+"""The named algorithms: each a pair (E step, M step)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from onebound.algorithms.e_step import Amortized, Argmax, EStep, Exact, PosteriorSamples
+from onebound.algorithms.m_step import ClosedForm, Gradient, MStep, OptimizerFactory
+from onebound.errors import InputError, did_you_mean
+
+
+@dataclass(frozen=True)
+class Algorithm:
+    """A pair (E step, M step) with a name and its habits: how many M steps at most, and when to stop.
+
+    `tol`: the climb ends when L changes by less than tol · (1 + |L|) per item over `window` iterations' means.
+    """
+
+    name: str
+    e_step: EStep
+    m_step: MStep
+    max_iter: int = 1000
+    tol: float = 1e-8
+    window: int = 1
+
+
+def EM() -> Algorithm:
+    """Exact E, closed-form M: L never falls.
+
+    >>> EM().e_step.describe(), EM().m_step.describe()
+    ('exact posterior', 'closed form')
+    """
+    return Algorithm("EM", Exact(), ClosedForm())
+
+
+def EG(
+    optimizer: str | OptimizerFactory = "lbfgs", *, lr: float | None = None, steps: int = 1, closed_form: bool = False
+) -> Algorithm:
+    """Exact E, gradient M: the expected gradient. `closed_form=True` keeps closed forms where they exist (GEM)."""
+    m = Gradient(optimizer, lr=lr, steps=steps, closed_form=closed_form)
+    name = "GEM" if closed_form else "EG"
+    return Algorithm(name, Exact(), m, 1000, 1e-10) if m.line_search else Algorithm(name, Exact(), m, 2000, 1e-7, 25)
+
+
+def GEM(optimizer: str | OptimizerFactory = "adam", *, lr: float | None = None, steps: int = 1) -> Algorithm:
+    """Generalised EM: exact E, closed-form M where a part has one, gradient M elsewhere."""
+    return EG(optimizer, lr=lr, steps=steps, closed_form=True)
+
+
+def VAE(
+    recognition: nn.Module | None = None,
+    *,
+    optimizer: str | OptimizerFactory = "adam",
+    lr: float | None = None,
+    samples: int = 1,
+    estimator: str = "enumerated",
+) -> Algorithm:
+    """A recognition network as q; one gradient step moves Ψ and Θ together."""
+    e, m = Amortized(recognition, samples, estimator), Gradient(optimizer, lr=lr)
+    return Algorithm("VAE", e, m, 1000, 1e-10) if m.line_search else Algorithm("VAE", e, m, 2000, 1e-7, 25)
+
+
+def VEM(recognition: nn.Module | None = None, *, lr: float | None = None) -> Algorithm:
+    """Amortised variational EM: gradient steps on Ψ, closed-form M."""
+    return Algorithm("VEM", Amortized(recognition), ClosedForm(), 1000, 1e-7, 25)
+
+
+def MCEM(samples: int = 10) -> Algorithm:
+    """Samples of the exact posterior, closed-form M."""
+    return Algorithm("MCEM", PosteriorSamples(samples), ClosedForm(), 200, 1e-4, 25)
+
+
+def HardEM() -> Algorithm:
+    """The best single z, closed-form M: k-means and Viterbi training. H(q) = 0, so its L has a gap at the end too."""
+    return Algorithm("HardEM", Argmax(), ClosedForm())
+
+
+NAMED: dict[str, Callable[..., Algorithm]] = {
+    "em": EM,
+    "eg": EG,
+    "vae": VAE,
+    "mcem": MCEM,
+    "hard-em": HardEM,
+    "vem": VEM,
+    "gem": GEM,
+}
+
+
+def algorithm_from(value: Any) -> Algorithm:
+    """An Algorithm as it is, or by name ("em", "eg", "vae", "mcem", "hard-em", "vem", "gem")."""
+    if isinstance(value, Algorithm):
+        return value
+    if isinstance(value, str) and value.lower() in NAMED:
+        return NAMED[value.lower()]()
+    hint = did_you_mean(value, NAMED) if isinstance(value, str) else f" Call it: ob.{getattr(value, '__name__', 'EM')}()."
+    raise InputError(f"algorithm must be one of {', '.join(NAMED)} or an ob.Algorithm such as ob.EM(), got {value!r}.{hint}")

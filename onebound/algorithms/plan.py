@@ -1,0 +1,135 @@
+"""Which step each latent and each parameter gets, and why: checked once, when the pair meets the model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+from onebound.algorithms.m_step import Gradient
+from onebound.algorithms.named import EG, EM, VAE, Algorithm, algorithm_from
+from onebound.emissions.base import Part
+from onebound.errors import InputError, NoClosedForm, NoExactPosterior, OneboundError
+from onebound.models.base import Model
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The steps of one algorithm on one model; `str(plan)` prints them like EXPLAIN."""
+
+    model: str
+    algorithm: str
+    rows: list[dict[str, str]]
+
+    def __str__(self) -> str:
+        head = f"{self.algorithm} on {self.model}"
+        lines = [f"  {r['kind']:<9} {r['name']:<12} {r['step']}\n{'':25}{r['why']}" for r in self.rows]
+        return "\n".join([head, *lines])
+
+
+def plan(model: Model, algorithm: Any = None) -> Plan:
+    """Which E step each latent gets and which M step each parameter, and why.
+
+    Raises NoClosedForm, NoExactPosterior or Unsupported for what cannot work, and says what would. algorithm=None takes
+    the first that works: EM, else EG (closed forms kept), else VAE.
+
+    >>> import onebound as ob
+    >>> print(ob.plan(ob.models.Mixture(ob.emissions.Poisson(2, 1))))
+    EM on Mixture of 2 Poisson
+      latent    z            exact posterior
+                             the component of an item, one of 2: summed exactly
+      parameter weights      closed form
+                             normalised expected counts (1 free)
+      parameter emission     closed form
+                             Poisson: weighted means (2 free)
+    """
+    chosen = resolve(model, algorithm)
+    rows = [_latent_row(model, chosen), *(_part_row(p, chosen) for p in model.parts())]
+    return Plan(str(model.title()), chosen.name, rows)
+
+
+def resolve(model: Model, algorithm: Any = None) -> Algorithm:
+    """The algorithm that the plan is about, after checking that it can work on this model."""
+    if algorithm is None:
+        return _first_that_works(model)
+    chosen = algorithm_from(algorithm)
+    _check(model, chosen)
+    return chosen
+
+
+def _first_that_works(model: Model) -> Algorithm:
+    mixed = any(p.closed_form for p in model.parts())
+    candidates = [EM(), EG("adam", closed_form=True) if mixed else EG(), VAE()]
+    for candidate in candidates:
+        try:
+            _check(model, candidate)
+        except OneboundError as error:
+            last = error
+            continue
+        return candidate
+    raise last
+
+
+def _check(model: Model, algorithm: Algorithm) -> None:
+    for latent in model.latents():
+        if algorithm.e_step.exact_posterior and not latent.exact_posterior:
+            raise NoExactPosterior(
+                f"{algorithm.name}: latent {latent.name} has no exact posterior. Use ob.VAE(...), whose q is a network."
+            )
+    for part in model.parts():
+        if algorithm.m_step.needs_closed_form and not part.closed_form:
+            raise NoClosedForm(
+                f"{algorithm.name}: {part.how} Use ob.GEM(...) or ob.EG(...), which take gradient steps there, or ob.VAE(...)."
+            )
+    if isinstance(algorithm.m_step, Gradient) and algorithm.m_step.steps > 1 and _backward(model, algorithm):
+        raise InputError(
+            f"{algorithm.name}: steps > 1 hold q fixed, which needs sufficient statistics; here the gradient comes from the "
+            "data. Use steps=1."
+        )
+
+
+def _backward(model: Model, algorithm: Algorithm) -> bool:
+    return algorithm.e_step.learned or not all(p.sufficient for p in model.parts())
+
+
+def gradient_from_data(model: Model, algorithm: Algorithm) -> bool:
+    """Whether the M step's gradient needs the data themselves (a network somewhere), not only statistics."""
+    return isinstance(algorithm.m_step, Gradient) and _backward(model, algorithm)
+
+
+def with_batches(algorithm: Algorithm, batch_size: int | None) -> Algorithm:
+    """The algorithm as it runs on mini-batches: no line search there."""
+    m = algorithm.m_step
+    if batch_size is None or not isinstance(m, Gradient) or not m.line_search:
+        return algorithm
+    if algorithm.name != "EG":
+        raise InputError(f"{algorithm.name}: L-BFGS needs whole passes, got batch_size={batch_size}. Use optimizer='adam'.")
+    adam = Gradient("adam", lr=m.lr, steps=m.steps, closed_form=m.closed_form)
+    return replace(algorithm, m_step=adam, max_iter=200, tol=1e-6, window=10)
+
+
+def _latent_row(model: Model, algorithm: Algorithm) -> dict[str, str]:
+    latent = model.latents()[0]
+    why = "summed exactly" if latent.exact_posterior and algorithm.e_step.exact_posterior else "q climbs L, the gap is reported"
+    return {
+        "kind": "latent",
+        "name": latent.name,
+        "step": algorithm.e_step.describe(),
+        "why": f"{latent.what}: {why}",
+    }
+
+
+def _part_row(part: Part, algorithm: Algorithm) -> dict[str, str]:
+    m = algorithm.m_step
+    closed = part.closed_form and (m.needs_closed_form or (isinstance(m, Gradient) and m.closed_form))
+    if closed:
+        step, why = "closed form", part.how
+    elif isinstance(m, Gradient):
+        source = "from the expected statistics" if not _gradient_needs_data(part, algorithm) else "through the data"
+        step, why = m.describe(), f"{source}; unconstrained coordinates"
+    else:
+        step, why = m.describe(), part.how
+    return {"kind": "parameter", "name": part.name, "step": step, "why": f"{why} ({part.n_parameters} free)"}
+
+
+def _gradient_needs_data(part: Part, algorithm: Algorithm) -> bool:
+    return algorithm.e_step.learned or not part.sufficient

@@ -1,0 +1,82 @@
+"""One pass of the E step over the data, in blocks: the sums that everything is read from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+
+from onebound.bound import both_readings
+from onebound.models.base import Model
+from onebound.observations import Observations, weighted_total
+from onebound.statistics import Statistics
+
+if TYPE_CHECKING:
+    from onebound.algorithms.e_step import EStep
+
+
+@dataclass
+class Sweep:
+    """Sums over items, each times its weight: L, ln p(y), the gap, and 1 + |ln p(y)| (the scale of rounding)."""
+
+    weight: float = 0.0
+    bound: float = 0.0
+    evidence: float = 0.0
+    gap: float = 0.0
+    scale: float = 0.0
+    statistics: Statistics | None = None
+
+    def add(self, other: Sweep) -> None:
+        """Take in another block."""
+        for name in ("weight", "bound", "evidence", "gap", "scale"):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        if other.statistics is not None:
+            self.statistics = other.statistics if self.statistics is None else self.statistics + other.statistics
+
+
+def sweep(
+    model: Model,
+    obs: Observations,
+    e_step: EStep,
+    generator: torch.Generator | None,
+    *,
+    statistics: bool,
+    backward: bool,
+    rows: int | None = None,
+) -> Sweep:
+    """Run the E step over `obs`. `statistics`: collect them; `backward`: add the gradient of −L per item to `.grad`."""
+    total = Sweep()
+    weight = obs.total_weight
+    with torch.set_grad_enabled(backward):
+        for block in obs.blocks(rows or model.block_rows):
+            total.add(_block(model, block, e_step, generator, statistics, backward, weight))
+    return total
+
+
+def _block(
+    model: Model,
+    obs: Observations,
+    e_step: EStep,
+    generator: torch.Generator | None,
+    statistics: bool,
+    backward: bool,
+    weight: float,
+) -> Sweep:
+    exact = model.posterior(obs)
+    fixed = exact.detach()
+    q = e_step(obs, fixed, generator)
+    if backward:
+        surrogate = e_step.surrogate(q, exact.log_potentials, generator)
+        (-weighted_total(obs.weights, surrogate) / weight).backward()
+    q = q.detach()
+    with torch.no_grad():
+        b = both_readings(q, fixed, obs.weights)
+        return Sweep(
+            weight=obs.total_weight,
+            bound=float(weighted_total(obs.weights, b.value)),
+            evidence=float(weighted_total(obs.weights, b.evidence)),
+            gap=float(weighted_total(obs.weights, b.gap)),
+            scale=float(weighted_total(obs.weights, 1 + b.evidence.abs())),
+            statistics=model.statistics(obs, q) if statistics else None,
+        )

@@ -1,0 +1,124 @@
+"""The one number, L, in both readings.
+
+L(q, Θ) = E_q ln p(z, y; Θ) + H(q)                 (1)  how we climb
+        = ln p(y; Θ) − KL(q ‖ p(z | y; Θ))          (2)  what we report: the evidence and the gap
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from onebound.errors import InputError
+from onebound.observations import Observations, weighted_total
+
+
+@dataclass(frozen=True)
+class Bound:
+    """L of each item, in nats: (N,) tensors in both readings, with the items' weights.
+
+    `evidence_is` says whether `evidence` (and so `gap`) is "exact" or an "estimate".
+    """
+
+    expected_log_joint: Tensor
+    entropy: Tensor
+    evidence: Tensor
+    gap: Tensor
+    weights: Tensor
+    evidence_is: str = "exact"
+
+    @property
+    def value(self) -> Tensor:
+        """L = E_q ln p(z, y) + H(q).   Equation (1).  (N,), nats"""
+        return self.expected_log_joint + self.entropy
+
+    def mean(self) -> dict[str, float]:
+        """The weighted means over items, in nats per item: bound, evidence, gap, expected_log_joint, entropy."""
+        total = float(self.weights.sum())
+        parts = {
+            "bound": self.value,
+            "evidence": self.evidence,
+            "gap": self.gap,
+            "expected_log_joint": self.expected_log_joint,
+            "entropy": self.entropy,
+        }
+        return {name: float(weighted_total(self.weights, part)) / total for name, part in parts.items()}
+
+    def __repr__(self) -> str:
+        m = self.mean()
+        return (
+            f"Bound(L = {m['bound']:.6f}, ln p(y) = {m['evidence']:.6f}, gap = {m['gap']:.3g} nats per item; "
+            f"{len(self.weights)} items, evidence {self.evidence_is})"
+        )
+
+
+class Distribution(Protocol):
+    """What the bound needs of q and of the exact posterior; a Structure is one."""
+
+    log_potentials: Tensor
+
+    @property
+    def log_partition(self) -> Tensor:
+        """ln Z.  (N,)"""
+
+    @property
+    def entropy(self) -> Tensor:
+        """H.  (N,)"""
+
+    def expected(self, log_potentials: Tensor) -> Tensor:
+        """⟨marginals, log_potentials⟩.  (N,)"""
+
+    def kl(self, other: Any) -> Tensor:
+        """KL(self ‖ other).  (N,)"""
+
+
+def both_readings(q: Distribution, exact: Distribution, weights: Tensor) -> Bound:
+    """L of q under the model whose exact posterior is `exact` (ln Z of it is ln p(y)).   Equations (1) and (2)."""
+    return Bound(
+        expected_log_joint=q.expected(exact.log_potentials),
+        entropy=q.entropy,
+        evidence=exact.log_partition,
+        gap=q.kl(exact),
+        weights=weights,
+    )
+
+
+@torch.no_grad()
+def bound(model: Any, y: Any, q: Any = None) -> Bound:
+    """L of every item under `model`, in both readings.   Equations (1) and (2).
+
+    `q`: None for the exact posterior (gap 0), a recognition network (called on blocks of items), or a Posterior over all
+    items. All results are (N,) float64, in nats.
+
+    >>> import onebound as ob, torch
+    >>> m = ob.models.Mixture(ob.emissions.Bernoulli(2, 1))
+    >>> ob.bound(m, [[0.0], [1.0]]).value
+    tensor([-0.6931, -0.6931], dtype=torch.float64)
+    """
+    obs: Observations = model.observe(y)
+    pick = _picker(q, obs.n_items)
+    parts = []
+    for start, block in zip(range(0, obs.n_items, model.block_rows), obs.blocks(model.block_rows), strict=True):
+        exact = model.posterior(block)
+        chosen = exact if pick is None else pick(block, start).restrict(exact.log_potentials)
+        parts.append(both_readings(chosen, exact, block.weights))
+    join = {
+        name: torch.cat([getattr(p, name) for p in parts])
+        for name in Bound.__dataclass_fields__
+        if name != "evidence_is"
+    }
+    return Bound(**join)
+
+
+def _picker(q: Any, n_items: int) -> Callable[[Observations, int], Any] | None:
+    if q is None:
+        return None
+    if callable(q):
+        return lambda block, start: q(block)
+    if len(q.log_potentials) != n_items:
+        raise InputError(f"bound: q must cover the {n_items} items of y, got {len(q.log_potentials)}.")
+    return lambda block, start: q.select(slice(start, start + block.n_items))

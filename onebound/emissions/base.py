@@ -1,0 +1,171 @@
+"""p(y | z): what a model asks of an emission."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from onebound.emissions.priors import prior_from
+from onebound.errors import InputError, NoClosedForm, Unsupported
+from onebound.observations import Columns, Observations
+from onebound.statistics import Statistics
+
+
+@dataclass(frozen=True)
+class Part:
+    """Parameters that take an M step together, and what that step can be."""
+
+    name: str
+    parameters: list[nn.Parameter]
+    n_parameters: int
+    closed_form: bool
+    sufficient: bool
+    how: str  # how the closed form is computed, or why there is none
+
+
+class Emission(nn.Module, ABC):
+    """p(y | z = k) for K components and D columns.
+
+    Parameters live in unconstrained coordinates, so that a closed-form M step (`maximize`) and a gradient write the same
+    tensors. An emission without `closed_form` needs a gradient M step; one that is `sufficient` has statistics that
+    stand for the data, so that E_q ln p can be evaluated and climbed without another pass.
+    """
+
+    closed_form: ClassVar[bool] = True
+    sufficient: ClassVar[bool] = True
+    takes_missing: ClassVar[bool] = True
+    needs_context: ClassVar[bool] = False
+    domain: ClassVar[str] = "numbers"
+    how_maximized: ClassVar[str] = ""  # one phrase for the plan
+    prior: Any = None
+
+    def __init__(self, n_components: int, n_features: int) -> None:
+        super().__init__()
+        self.n_components = _at_least_one(type(self).__name__, "n_components", n_components)
+        self.n_features = _at_least_one(type(self).__name__, "n_features", n_features)
+
+    # --- the distribution ------------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def log_prob(self, y: Tensor, context: Tensor | None = None) -> Tensor:
+        """ln p(y | k), nats, −inf where k cannot make y; missing cells are marginalised.  y (N, D) → (N, K)"""
+
+    @abstractmethod
+    def sample(self, z: Tensor, generator: torch.Generator | None = None, context: Tensor | None = None) -> Tensor:
+        """One y for each component number in z.  z (N,) → (N, D)"""
+
+    @abstractmethod
+    def n_parameters(self) -> int:
+        """Free parameters."""
+
+    # --- the M step ------------------------------------------------------------------------------------------------
+
+    def statistics(self, y: Tensor, weights: Tensor) -> Statistics:
+        """Expected sufficient statistics of y (N, D) under `weights` (N, K): responsibility × item weight."""
+        return Statistics({})
+
+    def expected_log_prob(self, statistics: Statistics) -> Tensor:
+        """Σ weight · E_q ln p(y | k) under the current parameters, from statistics.  (K,), nats"""
+        raise NoClosedForm(f"{type(self).__name__}.expected_log_prob: {self.why_not()}")
+
+    def maximize(self, statistics: Statistics, *, partial: bool = False) -> list[str]:
+        """Write the parameters that maximise `expected_log_prob` + `log_prior`; the repairs made, a sentence each.
+
+        `partial`: leave what has no closed form alone (generalised EM), instead of raising NoClosedForm.
+        """
+        if partial:
+            return []
+        raise NoClosedForm(f"{type(self).__name__}.maximize: {self.why_not()} Use ob.EG(...) or ob.VAE(...).")
+
+    def parts(self, prefix: str) -> list[Part]:
+        """The groups of parameters that take an M step together, named from `prefix` down."""
+        return [
+            Part(
+                prefix,
+                list(self.parameters()),
+                self.n_parameters(),
+                self.closed_form,
+                self.sufficient,
+                f"{type(self).__name__}: {self.how_maximized}" if self.closed_form else self.why_not(),
+            )
+        ]
+
+    def why_not(self) -> str:
+        """Why there is no closed form, a sentence."""
+        return f"the M step of {type(self).__name__} has no closed form."
+
+    def log_prior(self) -> Tensor:
+        """ln p(Θ) up to a constant, nats; 0 without a prior."""
+        return torch.zeros((), dtype=torch.float64)
+
+    def project(self) -> list[str]:
+        """After a gradient step: back to where the closed form would stop (floors). The repairs made."""
+        return []
+
+    # --- the data --------------------------------------------------------------------------------------------------
+
+    def prepare(self, columns: Columns) -> None:
+        """Take units from the data. The distribution stays what it is."""
+
+    def coordinates(self, y: Tensor) -> Tensor:
+        """y as points between which Euclidean distances make sense, missing cells at the centre.  (N, F)"""
+        raise NotImplementedError  # pragma: no cover - emissions that sit under a mixture define it
+
+    def features(self, y: Tensor) -> Tensor:
+        """T(y), where ln p(y | k) is linear in T for an exponential family: what a recognition network reads.  (N, F)"""
+        return self.coordinates(y)
+
+    def outside(self, y: Tensor) -> Tensor:
+        """Which cells lie outside the domain (missing cells do not).  (N, D) boolean"""
+        return torch.zeros_like(y, dtype=torch.bool)
+
+    def check(self, obs: Observations) -> None:
+        """Raise InputError naming the column and the item of the first cell that this emission cannot explain."""
+        name = type(self).__name__
+        if obs.n_features != self.n_features:
+            raise InputError(f"{name}: y must have {self.n_features} columns, got {obs.n_features}.")
+        if self.needs_context and obs.context is None:
+            raise InputError(f"{name}: expected a context x for every item. Pass Observations.of(y, context=x).")
+        y = obs.y
+        if y.is_floating_point():
+            _refuse(name, obs, y.isinf(), "finite numbers", "Remove the row or mark the cell as missing (NaN)")
+            if not self.takes_missing:
+                _refuse(name, obs, y.isnan(), "no missing cells", "Fill them in, drop the row or use covariance='diag'")
+        _refuse(name, obs, self.outside(y), self.domain, "Choose another model for this column or mend the cell")
+
+    # --- the file --------------------------------------------------------------------------------------------------
+
+    def arguments(self) -> dict[str, Any]:
+        """The constructor's arguments but the prior, JSON-able; Unsupported where a file cannot hold them."""
+        raise Unsupported(
+            f"{type(self).__name__}: a model file cannot describe this emission. Save model.state_dict() instead."
+        )
+
+    def config(self) -> dict[str, Any]:
+        """Everything that `from_config` needs, JSON-able, for a model file."""
+        return {**self.arguments(), "prior": self.prior.config()} if self.prior else self.arguments()
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Emission:
+        """The emission that `config` described, with parameters still to be loaded."""
+        return cls(**{k: prior_from(v) if k == "prior" else v for k, v in config.items()})
+
+
+def _refuse(name: str, obs: Observations, bad: Tensor, expected: str, cure: str) -> None:
+    if not bool(bad.any()):
+        return
+    n, d = bad.nonzero()[0].tolist()
+    value = obs.y[n, d].item()
+    raise InputError(
+        f"{name}: {obs.column(d)} must hold {expected}, got {value:g} in item {obs.first + n} (counted from 0). {cure}."
+    )
+
+
+def _at_least_one(owner: str, name: str, value: int) -> int:
+    if isinstance(value, bool) or int(value) != value or value < 1:
+        raise InputError(f"{owner}: {name} must be a whole number ≥ 1, got {value!r}.")
+    return int(value)

@@ -1,0 +1,262 @@
+"""What everything above takes: the data y with weights, context and known parts of z, in blocks of items."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from onebound.errors import InputError, InputTypeError
+
+
+@dataclass(frozen=True)
+class Observations:
+    """N items: `y` (N, D), or with `lengths` the rows of all sequences one below the other (ΣT, D).
+
+    `weights` (N,) ≥ 0, one each by default; `context` x (rows as y) for conditional models; `allowed`, a boolean mask on
+    the parts of z (a mixture: (N, K)), for labels that are known. NaN in a float y is a missing cell.
+    `names` are the columns' names, for messages; `first` is the number of the first item in the whole data.
+
+    >>> Observations.of([[1.0, 2.0], [3.0, 4.0]], weights=[1.0, 2.0]).total_weight
+    3.0
+    """
+
+    y: Tensor
+    weights: Tensor
+    lengths: Tensor | None = None
+    context: Tensor | None = None
+    allowed: Tensor | None = None
+    names: tuple[str, ...] | None = None
+    first: int = 0
+    weighted: bool = False
+    checked_by: object = None  # the model that has looked at these data already
+
+    @staticmethod
+    def of(
+        y: Any,
+        *,
+        weights: Any = None,
+        lengths: Any = None,
+        context: Any = None,
+        allowed: Any = None,
+        names: Sequence[str] | None = None,
+    ) -> Observations:
+        """Wrap arrays. `y`: (N, D), or (N,) for one column, or a list of sequences (T_n, D), or rows with `lengths`.
+
+        Raises InputError (a ValueError) for an empty table, ragged rows, sizes that disagree or weights below 0,
+        InputTypeError for things that are no numbers.
+        """
+        if isinstance(y, Observations):
+            return y
+        if lengths is None and _is_ragged(y):
+            parts = [_rows(part, f"y[{i}]") for i, part in enumerate(y)]
+            lengths = [len(part) for part in parts]
+            if len({part.shape[1] for part in parts}) != 1:
+                widths = sorted({part.shape[1] for part in parts})
+                raise InputError(
+                    f"Observations: every row must have the same number of columns, got {widths}. Pad or fix the rows."
+                )
+            y = torch.cat(parts)
+        rows = _rows(y, "y")
+        n_items = len(rows) if lengths is None else len(lengths)
+        obs = Observations(
+            y=rows,
+            weights=_weights(weights, n_items),
+            lengths=None if lengths is None else _lengths(lengths, len(rows)),
+            context=None if context is None else _matching(_tensor(context, "context"), len(rows), "context", "row"),
+            allowed=None
+            if allowed is None
+            else _matching(_tensor(allowed, "allowed").bool(), n_items, "allowed", "item"),
+            names=None if names is None else tuple(names),
+            weighted=weights is not None,
+        )
+        if n_items == 0:
+            raise InputError(
+                "Observations: expected at least one item, got an empty table. Check the file or the filter."
+            )
+        return obs
+
+    @property
+    def n_items(self) -> int:
+        """N: sequences if there are lengths, else rows."""
+        return len(self.weights)
+
+    @property
+    def n_features(self) -> int:
+        """D, the columns of y."""
+        return self.y.shape[1]
+
+    @property
+    def total_weight(self) -> float:
+        """Σ weights; N if none were given."""
+        return float(self.weights.sum())
+
+    def select(self, index: slice | Tensor) -> Observations:
+        """The items in `index` (a slice, or a vector of item numbers)."""
+        if self.lengths is not None:
+            rows = _rows_of(self.lengths, index)
+            picked = replace(self, y=self.y[rows], lengths=self.lengths[index])
+            context = None if self.context is None else self.context[rows]
+        else:
+            picked = replace(self, y=self.y[index])
+            context = None if self.context is None else self.context[index]
+        return replace(
+            picked,
+            weights=self.weights[index],
+            context=context,
+            allowed=None if self.allowed is None else self.allowed[index],
+            first=self.first + (index.start or 0) if isinstance(index, slice) else self.first,
+        )
+
+    def blocks(self, size: int) -> Iterator[Observations]:
+        """The items in order, `size` at a time; all at once where they fit."""
+        if self.n_items <= size:
+            yield self
+            return
+        for start in range(0, self.n_items, size):
+            yield self.select(slice(start, start + size))
+
+    def column(self, d: int) -> str:
+        """How a message names column d."""
+        return f"column {self.names[d]!r}" if self.names else f"column {d}"
+
+    def to(self, device: torch.device) -> Observations:
+        """The same items on `device`."""
+        if self.y.device == device:
+            return self
+        moved = {
+            k: v.to(device)
+            for k in ("y", "weights", "lengths", "context", "allowed")
+            if (v := getattr(self, k)) is not None
+        }
+        return replace(self, **moved)
+
+
+def weighted_total(weights: Tensor, values: Tensor) -> Tensor:
+    """Σ weight · value in float64, an item of weight 0 adding 0 even where its value is −inf."""
+    return torch.where(weights > 0, weights * values, 0.0).sum()
+
+
+def _is_ragged(y: Any) -> bool:
+    """A list of two-dimensional things is a list of sequences; a list of rows is a table."""
+    return isinstance(y, list | tuple) and len(y) > 0 and all(_ndim(part) == 2 for part in y)
+
+
+def _ndim(part: Any) -> int:
+    if isinstance(part, list | tuple):
+        return 1 + (_ndim(part[0]) if part else 0)
+    return int(getattr(part, "ndim", 0))
+
+
+def _tensor(values: Any, name: str) -> Tensor:
+    if isinstance(values, Tensor):
+        return values
+    try:
+        array = np.asarray(values)
+    except ValueError as error:
+        raise InputError(
+            f"Observations: {name} must be a rectangular table, every row with as many cells as the first ({error}). "
+            "Fix the rows; sequences are a list of arrays (T, D)."
+        ) from None
+    if array.dtype == object:
+        with contextlib.suppress(TypeError, ValueError):
+            array = array.astype(np.float64)
+    if array.dtype.kind not in "biuf":
+        raise InputTypeError(
+            f"Observations: {name} must hold numbers, got {array.dtype}. Code categories as 0, 1, 2, … first."
+        )
+    if not array.flags.writeable or not array.dtype.isnative or any(s < 0 for s in array.strides):
+        array = np.array(array, dtype=array.dtype.newbyteorder("="))
+    return torch.from_numpy(array)
+
+
+def _rows(values: Any, name: str) -> Tensor:
+    rows = _tensor(values, name)
+    if rows.is_complex():
+        raise InputTypeError(f"Observations: {name} must hold real numbers, got {rows.dtype}.")
+    if rows.ndim == 1:
+        rows = rows[:, None]
+    if rows.ndim != 2:
+        raise InputError(
+            f"Observations: {name} must be (N, D), got {tuple(rows.shape)}. "
+            "Flatten each item to one row: y.reshape(len(y), -1)."
+        )
+    if rows.numel() == 0:
+        raise InputError(
+            f"Observations: {name} must have at least one row and one column, got an empty table {tuple(rows.shape)}."
+        )
+    return rows
+
+
+def _weights(weights: Any, n_items: int) -> Tensor:
+    if weights is None:
+        return torch.ones(n_items, dtype=torch.float64)
+    w = _matching(_tensor(weights, "weights").to(torch.float64).reshape(-1), n_items, "weights", "item")
+    bad = ~(torch.isfinite(w) & (w >= 0))
+    if bool(bad.any()):
+        n = int(bad.nonzero()[0])
+        raise InputError(f"Observations: weights must be finite and ≥ 0, got {w[n].item()} for item {n}.")
+    if not bool((w > 0).any()):
+        raise InputError("Observations: at least one weight must be above 0, got all zeros.")
+    return w
+
+
+def _lengths(lengths: Any, n_rows: int) -> Tensor:
+    ell = torch.as_tensor(np.asarray(lengths)).reshape(-1)
+    if ell.is_floating_point() or bool((ell < 0).any()) or int(ell.sum()) != n_rows:
+        raise InputError(
+            f"Observations: lengths must be whole numbers ≥ 0 that add up to the {n_rows} rows of y, "
+            f"got a sum of {ell.sum().item()}."
+        )
+    return ell.to(torch.int64)
+
+
+def _matching(values: Tensor, n: int, name: str, per: str) -> Tensor:
+    if len(values) != n:
+        raise InputError(f"Observations: {name} must have one entry per {per}, {n} in all, got {len(values)}.")
+    return values
+
+
+def _rows_of(lengths: Tensor, index: slice | Tensor) -> Tensor:
+    ends = lengths.cumsum(0)
+    spans = [torch.arange(int(e - n), int(e)) for e, n in zip(ends[index], lengths[index], strict=True)]
+    return torch.cat(spans) if spans else torch.zeros(0, dtype=torch.int64)
+
+
+@dataclass(frozen=True)
+class Columns:
+    """What the columns of y are like, each a (D,) float64 tensor over the observed cells, weighted."""
+
+    count: Tensor
+    mean: Tensor
+    variance: Tensor
+    names: tuple[str, ...]
+
+    @staticmethod
+    def of(obs: Observations, block_rows: int) -> Columns:
+        """One pass in blocks; means and squares are merged pairwise (Chan, Golub & LeVeque 1979), so no cancellation."""
+        count = mean = square = torch.zeros(obs.n_features, dtype=torch.float64)
+        for block in obs.blocks(block_rows):
+            y = block.y.to(torch.float64)
+            w = torch.where(y.isnan(), 0.0, _row_weights(block).unsqueeze(-1))  # (n, D)
+            n = w.sum(0)
+            here = (w * y.nan_to_num()).sum(0) / n.clamp_min(1e-300)
+            shift, total = here - mean, (count + n).clamp_min(1e-300)
+            square = square + (w * (y.nan_to_num() - here) ** 2).sum(0) + shift**2 * count * n / total
+            mean = mean + shift * n / total
+            count = count + n
+        names = tuple(obs.column(d) for d in range(obs.n_features))
+        return Columns(count, mean, square / count.clamp_min(1e-300), names)
+
+    def select(self, index: list[int]) -> Columns:
+        """The columns in `index`."""
+        return Columns(self.count[index], self.mean[index], self.variance[index], tuple(self.names[i] for i in index))
+
+
+def _row_weights(obs: Observations) -> Tensor:
+    return obs.weights if obs.lengths is None else obs.weights.repeat_interleave(obs.lengths)

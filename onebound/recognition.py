@@ -1,0 +1,62 @@
+"""Networks q(z | y; Ψ), one for each structure: what an amortised E step trains."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from onebound.models.base import Model
+from onebound.numerics import INF
+from onebound.observations import Observations
+from onebound.structures import Categorical
+
+
+class CategoricalRecognition(nn.Module):
+    """q(z | y) over K classes with logits A φ(y) + b + MLP(φ(y)), φ the model's features.
+
+    The linear part alone holds the exact posterior of a mixture of exponential families; the hidden layers are for the
+    rest. `features` maps Observations to (N, F). It starts near the uniform q.
+    """
+
+    def __init__(
+        self,
+        features: Callable[[Observations], Tensor],
+        n_features: int,
+        n_components: int,
+        hidden: Sequence[int] = (32,),
+        generator: torch.Generator | None = None,
+    ) -> None:
+        super().__init__()
+        self.features = features
+        self.linear = _linear(n_features, n_components, 0.0, generator)
+        sizes = [n_features, *hidden]
+        layers: list[nn.Module] = []
+        for a, b in zip(sizes, sizes[1:], strict=False):
+            layers += [_linear(a, b, a**-0.5, generator), nn.Tanh()]
+        self.mlp = nn.Sequential(*layers, _linear(sizes[-1], n_components, 0.0, generator)) if hidden else None
+
+    def forward(self, obs: Observations) -> Categorical:
+        """q(z | y) for every item; classes that are not allowed are forbidden.  N items"""
+        phi = self.features(obs)  # (N, F)
+        logits = self.linear(phi)  # (N, K)
+        if self.mlp is not None:
+            logits = logits + self.mlp(phi)
+        return Categorical(logits if obs.allowed is None else logits.masked_fill(~obs.allowed, -INF))
+
+
+def recognition_for(
+    model: Model, obs: Observations, hidden: Sequence[int] = (32,), generator: torch.Generator | None = None
+) -> CategoricalRecognition:
+    """The recognition network that suits the model's latent, sized by the first item of `obs`."""
+    n_features = model.features(obs.select(slice(0, 1))).shape[-1]
+    return CategoricalRecognition(model.features, n_features, model.latents()[0].size, hidden, generator)
+
+
+def _linear(n_in: int, n_out: int, scale: float, generator: torch.Generator | None) -> nn.Linear:
+    layer = nn.Linear(n_in, n_out, dtype=torch.float64)
+    with torch.no_grad():
+        layer.weight.copy_(scale * torch.randn(n_out, n_in, dtype=torch.float64, generator=generator))
+        layer.bias.zero_()
+    return layer

@@ -1,0 +1,94 @@
+"""z as a distribution: everything that follows from ln Z, written once.
+
+A structure is a batch of N distributions over z given by log-potentials w: p(z) ∝ exp Σ_parts w_part(z). Its log-partition
+ln Z is enough: the marginals are its gradient, E ln p is ⟨marginals, potentials⟩, KL needs both and the entropy.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Self
+
+import torch
+from torch import Tensor
+
+from onebound.numerics import INF
+
+
+class Posterior(ABC):
+    """A distribution over the latents of N items, for instance q(z | y; Ψ)."""
+
+    @abstractmethod
+    def log_prob(self, z: Tensor) -> Tensor:
+        """ln q(z), nats; −inf where z is forbidden."""
+
+    @property
+    @abstractmethod
+    def entropy(self) -> Tensor:
+        """H(q), nats, from q's own factors.  (N,)"""
+
+    @abstractmethod
+    def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
+        """n draws of z for each item.  (n, N, …)"""
+
+    @abstractmethod
+    def kl(self, other: Self) -> Tensor:
+        """KL(self ‖ other), nats, ≥ 0; +inf where self allows what other forbids.  (N,)"""
+
+
+class Structure(Posterior):
+    """A batch of N distributions over a discrete z, from log-potentials (−inf forbids).
+
+    An item with no allowed z has ln Z = −inf, and marginals, entropy and gradient 0; it never touches its neighbours.
+    """
+
+    log_potentials: Tensor
+
+    @property
+    @abstractmethod
+    def log_partition(self) -> Tensor:
+        """ln Z, nats, twice differentiable in the log-potentials.  (N,)"""
+
+    @property
+    @abstractmethod
+    def argmax(self) -> Tensor:
+        """The best single z of each item.  (N, …)"""
+
+    @abstractmethod
+    def detach(self) -> Self:
+        """The same distributions, held fixed: no gradient flows into them."""
+
+    @abstractmethod
+    def restrict(self, log_potentials: Tensor) -> Self:
+        """Self without the parts of z that `log_potentials` forbids (−inf), renormalised."""
+
+    @abstractmethod
+    def empirical(self, z: Tensor) -> Self:
+        """The distribution of the draws z (S, N, …), each with mass 1/S: a point mass for S = 1."""
+
+    @property
+    def marginals(self) -> Tensor:
+        """Expected number of times that each part is used: ∂ ln Z / ∂ w.  Shape of w."""
+        w = self.log_potentials
+        graph = w.requires_grad
+        with torch.enable_grad():
+            leaf = w if graph else w.detach().requires_grad_()
+            total = type(self)(leaf).log_partition.masked_fill(self.infeasible, 0.0).sum()
+            (gradient,) = torch.autograd.grad(total, leaf, create_graph=graph)
+        return gradient
+
+    @abstractmethod
+    def expected(self, log_potentials: Tensor) -> Tensor:
+        """E_self of other log-potentials, ⟨marginals, log_potentials⟩ with 0 · (−inf) = 0.  (N,)"""
+
+    @property
+    def infeasible(self) -> Tensor:
+        """Items that have no allowed z.  (N,) boolean"""
+        return self.log_partition == -INF
+
+    def kl(self, other: Self) -> Tensor:
+        """KL(self ‖ other) = −H(self) − E_self[w_other] + ln Z_other.   Equation (2).  (N,), nats"""
+        if other is self:
+            return torch.zeros_like(self.log_partition)
+        cross = self.expected(other.log_potentials) - other.log_partition
+        return (-self.entropy - cross).masked_fill(self.infeasible, 0.0).clamp_min(0.0)
