@@ -1,0 +1,139 @@
+"""The options that several commands share, each written once."""
+
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from onebound.errors import InputError
+
+ALGORITHMS = {"em": "EM", "eg": "EG", "vae": "VAE", "mcem": "MCEM", "hard-em": "HardEM"}
+
+Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
+
+
+def together(*options: Decorator) -> Decorator:
+    """Several options as one decorator, shown in this order."""
+
+    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorate
+
+
+def names(_ctx: click.Context, param: click.Parameter, text: str | None) -> tuple[str, ...] | None:
+    """ "a,b" → ("a", "b")."""
+    if text is None:
+        return None
+    parts = tuple(part.strip() for part in text.split(","))
+    if not all(parts):
+        raise click.BadParameter(f"expected names with commas between them, got {text!r}", param=param)
+    return parts
+
+
+def kinds(ctx: click.Context, param: click.Parameter, text: str | None) -> dict[str, str] | None:
+    """ "a=count,b=category" → {"a": "count", "b": "category"}."""
+    if text is None:
+        return None
+    pairs = [part.partition("=") for part in names(ctx, param, text) or ()]
+    if any(not (name and equals and kind) for name, equals, kind in pairs):
+        raise click.BadParameter(f"expected column=kind,column=kind, got {text!r}", param=param)
+    return {name.strip(): kind.strip() for name, _, kind in pairs}
+
+
+def algorithm_names(ctx: click.Context, param: click.Parameter, text: str | None) -> tuple[str, ...]:
+    """ "em,vae" → ("em", "vae"); all of them where nothing is said."""
+    chosen = names(ctx, param, text) or tuple(ALGORITHMS)
+    for name in chosen:
+        if name not in ALGORITHMS:
+            raise click.BadParameter(f"{name!r} is not one of {', '.join(ALGORITHMS)}", param=param)
+    return tuple(dict.fromkeys(chosen))
+
+
+def algorithm_of(name: str) -> Any:
+    """The algorithm with its settings as they come; None for auto."""
+    import onebound as ob
+
+    return None if name == "auto" else getattr(ob, ALGORITHMS[name])()
+
+
+def finite(_ctx: click.Context, param: click.Parameter, value: float | None) -> float | None:
+    """A float option that is neither NaN nor infinite."""
+    if value is not None and not abs(value) < float("inf"):
+        raise click.BadParameter(f"expected a finite number, got {value}", param=param)
+    return value
+
+
+MODEL = click.argument("model")
+DATA = click.argument("data", type=click.Path())
+
+ALGORITHM = click.option(
+    "--algorithm",
+    metavar="NAME",
+    type=click.Choice(["auto", *ALGORITHMS]),
+    default="auto",
+    show_default=True,
+    help="em, eg, vae, mcem, hard-em; auto: the first of em, eg, vae that fits the model.",
+)
+
+STORY = together(
+    click.option(
+        "--components", "-k", metavar="K", type=click.IntRange(min=1), default=2, show_default=True, help="How many."
+    ),
+    click.option("--covariance", metavar="FORM", help="full, tied, diag or spherical (Gaussian columns)."),
+)
+
+TABLE = together(
+    click.option("--columns", metavar="A,B", callback=names, help="Use these columns, in this order."),
+    click.option(
+        "--types",
+        metavar="A=KIND,...",
+        callback=kinds,
+        help="Read a column as real, count, binary or category, not as its cells suggest.",
+    ),
+    click.option(
+        "--missing",
+        metavar="WHAT",
+        type=click.Choice(["error", "marginalize"]),
+        default="error",
+        show_default=True,
+        help="Empty cells: error, or marginalize (leave them out of the likelihood).",
+    ),
+)
+
+CLIMB = together(
+    click.option("--seed", metavar="N", type=int, default=0, show_default=True, help="Same seed, same result."),
+    click.option("--init", metavar="WAY", help="How to start: k-means++ (default) or random."),
+    click.option("--max-iter", metavar="N", type=click.IntRange(min=1), help="Stop after so many iterations."),
+    click.option(
+        "--tol",
+        metavar="X",
+        type=click.FloatRange(min=0),
+        callback=finite,
+        help="Stop when L gains less, relative; 0 leaves --max-iter as the only stop.",
+    ),
+    click.option(
+        "--max-seconds",
+        metavar="X",
+        type=click.FloatRange(min=0, min_open=True),
+        callback=finite,
+        help="Stop after this time.",
+    ),
+    click.option(
+        "--batch-size", metavar="N", type=click.IntRange(min=1), help="Rows in a step of eg or vae; default: all."
+    ),
+)
+
+JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object for machines.")
+
+
+def model_options(entry: Any, **given: Any) -> dict[str, Any]:
+    """The options that were given, if the model knows them all."""
+    wanted = {name: value for name, value in given.items() if value is not None}
+    for name in wanted:
+        if name not in entry.options:
+            takes = ", ".join(f"--{option}" for option in entry.options) or "no options of its own"
+            raise InputError(f"{entry.name} does not take --{name}; it takes {takes}.")
+    return wanted
