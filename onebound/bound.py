@@ -56,6 +56,9 @@ class Bound:
         )
 
 
+PER_ITEM = ("expected_log_joint", "entropy", "evidence", "gap", "weights")
+
+
 class Distribution(Protocol):
     """What the bound needs of q and of the exact posterior; a Structure is one."""
 
@@ -106,12 +109,8 @@ def bound(model: Any, y: Any, q: Any = None) -> Bound:
         exact = model.posterior(block)
         chosen = exact if pick is None else pick(block, start).restrict(exact.log_potentials)
         parts.append(both_readings(chosen, exact, block.weights))
-    join = {
-        name: torch.cat([getattr(p, name) for p in parts])
-        for name in Bound.__dataclass_fields__
-        if name != "evidence_is"
-    }
-    return Bound(**join)
+    log_joint, entropy, evidence, gap, weights = (torch.cat([getattr(p, name) for p in parts]) for name in PER_ITEM)
+    return Bound(log_joint, entropy, evidence, gap, weights)
 
 
 def _picker(q: Any, n_items: int) -> Callable[[Observations, int], Any] | None:

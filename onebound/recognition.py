@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -33,7 +34,7 @@ class CategoricalRecognition(nn.Module):
         self.linear = _linear(n_features, n_components, 0.0, generator)
         sizes = [n_features, *hidden]
         layers: list[nn.Module] = []
-        for a, b in zip(sizes, sizes[1:], strict=False):
+        for a, b in pairwise(sizes):
             layers += [_linear(a, b, a**-0.5, generator), nn.Tanh()]
         self.mlp = nn.Sequential(*layers, _linear(sizes[-1], n_components, 0.0, generator)) if hidden else None
 

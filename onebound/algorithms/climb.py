@@ -135,7 +135,8 @@ class Climb:
         """One pass in shuffled mini-batches, an E and an M step on each; its records are running means."""
         assert self.batch_size is not None
         order = torch.randperm(self.obs.n_items, generator=self.generator)
-        e, m, repairs = Sweep(), 0.0, ()  # type: tuple[str, ...]
+        e, m = Sweep(), 0.0
+        repairs: tuple[str, ...] = ()
         for index in order.split(self.batch_size):
             batch = self.obs.select(index)
             if not bool((batch.weights > 0).any()):
@@ -219,7 +220,10 @@ class Climb:
         fall = (previous.objective - now.objective) * self.total_weight
         if fall <= ROUNDING * scale:
             return
-        drops = {f"{part}, component {int((b - after[part]).argmax())}": float((b - after[part]).max()) for part, b in before.items()}
+        drops = {
+            f"{part}, component {int((b - after[part]).argmax())}": float((b - after[part]).max())
+            for part, b in before.items()
+        }
         where = f" in {max(drops, key=lambda k: drops[k])}" if drops else ""
         raise NotMonotone(
             f"{self.algorithm.name}: the objective must not fall, but it fell by {fall:.3g} nats at the {step} of iteration "

@@ -128,7 +128,7 @@ class Amortized(EStep):
 
 def _score(q: Structure, z: Tensor, log_potentials: Tensor) -> Tensor:
     """ln p(z, y) = the potentials' own log-probability + their ln Z."""
-    p = type(q)(log_potentials)  # type: ignore[call-arg]
+    p = type(q)(log_potentials)
     return p.log_prob(z) + p.log_partition
 
 

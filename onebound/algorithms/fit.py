@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -25,7 +24,7 @@ class Fit:
 
     `reason`: "relative change", "stationary" (both: `converged`), "max_iter", "time" or "callback". `restarts`: the final
     objective per item of every start, best kept. `repairs`: what was mended on the way, each with its iteration.
-    `recognition`: the trained network, for algorithms that have one.
+    `seconds` of climbing, all starts together. `recognition`: the trained network, for algorithms that have one.
     """
 
     model: Model
@@ -115,9 +114,8 @@ def fit(
         _require_count("batch_size", batch_size)
     if resume is not None:
         return _resumed(resume, model, obs, limits.max_iter)
-    start = time.perf_counter()
     best: tuple[Climb, dict[str, Any], dict[str, Any] | None] | None = None
-    finals = []
+    finals, seconds = [], 0.0
     fresh = _recognition_state(chosen)
     for r in range(restarts):
         _start(model, obs, generator, init, again=r > 0)
@@ -125,6 +123,7 @@ def fit(
             chosen.e_step.recognition.load_state_dict(fresh)  # type: ignore[attr-defined]
         climb = Climb(model, obs, chosen, limits, generator, batch_size, callbacks)
         climb.run()
+        seconds += climb.seconds
         finals.append(_number(climb.trace[-1].objective))
         if best is None or finals[-1] > _number(best[0].trace[-1].objective):
             best = (climb, copy.deepcopy(model.state_dict()), _recognition_state(climb.algorithm))
@@ -133,7 +132,7 @@ def fit(
     model.load_state_dict(parameters)
     if psi is not None:
         climb.algorithm.e_step.recognition.load_state_dict(psi)  # type: ignore[attr-defined]
-    return _fit_of(climb, plan(model, chosen), finals, time.perf_counter() - start)
+    return _fit_of(climb, plan(model, chosen), finals, seconds)
 
 
 def _start(model: Model, obs: Observations, generator: torch.Generator | None, init: Any, again: bool) -> None:

@@ -42,14 +42,14 @@ class MStep(ABC):
         """One phrase for the plan."""
 
 
-class MStepRun(ABC):
+class MStepRun:
     """One climb's M steps, with their state."""
 
     backward: bool = False  # the sweep must leave gradients behind
 
-    @abstractmethod
     def step(self, sweep: Sweep, again: Callable[[], Sweep], iteration: int) -> Step:
         """Write Θ. `again` re-runs the E step under the parameters of the moment: a pass."""
+        raise AssertionError(f"{type(self).__name__} must define step")
 
     def zero(self) -> None:
         """Forget old gradients, before a sweep that leaves new ones."""

@@ -96,5 +96,9 @@ def algorithm_from(value: Any) -> Algorithm:
         return value
     if isinstance(value, str) and value.lower() in NAMED:
         return NAMED[value.lower()]()
-    hint = did_you_mean(value, NAMED) if isinstance(value, str) else f" Call it: ob.{getattr(value, '__name__', 'EM')}()."
-    raise InputError(f"algorithm must be one of {', '.join(NAMED)} or an ob.Algorithm such as ob.EM(), got {value!r}.{hint}")
+    hint = (
+        did_you_mean(value, NAMED) if isinstance(value, str) else f" Call it: ob.{getattr(value, '__name__', 'EM')}()."
+    )
+    raise InputError(
+        f"algorithm must be one of {', '.join(NAMED)} or an ob.Algorithm such as ob.EM(), got {value!r}.{hint}"
+    )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
-from onebound.algorithms.m_step import Gradient
+from onebound.algorithms.m_step import ClosedForm, Gradient
 from onebound.algorithms.named import EG, EM, VAE, Algorithm, algorithm_from
 from onebound.emissions.base import Part
 from onebound.errors import InputError, NoClosedForm, NoExactPosterior, OneboundError
@@ -53,6 +53,14 @@ def resolve(model: Model, algorithm: Any = None) -> Algorithm:
         return _first_that_works(model)
     chosen = algorithm_from(algorithm)
     _check(model, chosen)
+    m = chosen.m_step
+    if (
+        isinstance(m, Gradient)
+        and m.closed_form
+        and not chosen.e_step.learned
+        and all(p.closed_form for p in model.parts())
+    ):
+        return replace(chosen, m_step=ClosedForm())  # nothing is left for the gradient
     return chosen
 
 
@@ -102,14 +110,20 @@ def with_batches(algorithm: Algorithm, batch_size: int | None) -> Algorithm:
     if batch_size is None or not isinstance(m, Gradient) or not m.line_search:
         return algorithm
     if algorithm.name != "EG":
-        raise InputError(f"{algorithm.name}: L-BFGS needs whole passes, got batch_size={batch_size}. Use optimizer='adam'.")
+        raise InputError(
+            f"{algorithm.name}: L-BFGS needs whole passes, got batch_size={batch_size}. Use optimizer='adam'."
+        )
     adam = Gradient("adam", lr=m.lr, steps=m.steps, closed_form=m.closed_form)
     return replace(algorithm, m_step=adam, max_iter=200, tol=1e-6, window=10)
 
 
 def _latent_row(model: Model, algorithm: Algorithm) -> dict[str, str]:
     latent = model.latents()[0]
-    why = "summed exactly" if latent.exact_posterior and algorithm.e_step.exact_posterior else "q climbs L, the gap is reported"
+    why = (
+        "summed exactly"
+        if latent.exact_posterior and algorithm.e_step.exact_posterior
+        else "q climbs L, the gap is reported"
+    )
     return {
         "kind": "latent",
         "name": latent.name,

@@ -152,7 +152,8 @@ class Emission(nn.Module, ABC):
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Emission:
         """The emission that `config` described, with parameters still to be loaded."""
-        return cls(**{k: prior_from(v) if k == "prior" else v for k, v in config.items()})
+        arguments: dict[str, Any] = {k: prior_from(v) if k == "prior" else v for k, v in config.items()}
+        return cls(**arguments)
 
 
 def _refuse(name: str, obs: Observations, bad: Tensor, expected: str, cure: str) -> None:

@@ -39,10 +39,11 @@ class Product(Emission):
                 raise InputError(f"Product: {type(e).__name__} explains {e.n_features} columns, got {cs}.")
         super().__init__(components.pop(), len(flat))
         self.columns = columns
-        self.parts = nn.ModuleList([e for _, e in parts])
+        self.emissions = nn.ModuleList([e for _, e in parts])
 
     def _each(self) -> list[tuple[str, list[int], Emission]]:
-        return [(str(i), c, e) for i, (c, e) in enumerate(zip(self.columns, self.parts, strict=True))]  # type: ignore[misc]
+        pairs = enumerate(zip(self.columns, self.emissions, strict=True))
+        return [(str(i), columns, emission) for i, (columns, emission) in pairs]  # type: ignore[misc]
 
     @property
     def closed_form(self) -> bool:  # type: ignore[override]

@@ -131,7 +131,7 @@ class Model(nn.Module, ABC):
     def posterior(self, y: Any) -> Structure:
         """p(z | y), exact; its `log_partition` is ln p(y).  N items"""
         obs = self.observe(y)
-        posterior = self.latents()[0].structure(self.log_potentials(obs))  # type: ignore[call-arg]
+        posterior = self.latents()[0].structure(self.log_potentials(obs))
         if not self.keep_infeasible:
             bad = (posterior.infeasible & (obs.weights > 0)).nonzero().flatten()
             if len(bad):

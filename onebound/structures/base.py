@@ -42,7 +42,8 @@ class Structure(Posterior):
     An item with no allowed z has ln Z = −inf, and marginals, entropy and gradient 0; it never touches its neighbours.
     """
 
-    log_potentials: Tensor
+    def __init__(self, log_potentials: Tensor) -> None:
+        self.log_potentials = log_potentials
 
     @property
     @abstractmethod

@@ -20,9 +20,6 @@ class Categorical(Structure):
     ([[0.5, 0.5], [1.0, 0.0]], [0.6931471805599453, 0.0])
     """
 
-    def __init__(self, log_potentials: Tensor) -> None:
-        self.log_potentials = log_potentials
-
     @cached_property
     def log_partition(self) -> Tensor:
         """ln Z, nats; NonFinite names the item where a potential is NaN or +inf.  (N,)"""
@@ -34,12 +31,12 @@ class Categorical(Structure):
         return log_normalize(self.log_potentials, self.log_partition)
 
     @cached_property
-    def marginals(self) -> Tensor:  # type: ignore[override]
+    def marginals(self) -> Tensor:
         """q(k), the responsibilities.  (N, K)"""
         return self.log_marginals.exp()
 
     @cached_property
-    def entropy(self) -> Tensor:  # type: ignore[override]
+    def entropy(self) -> Tensor:
         """H(q) = −Σ q ln q, nats, 0 ln 0 = 0.   Equation (1).  (N,)"""
         return -weighted(self.marginals, self.log_marginals).sum(-1)
 

@@ -1,0 +1,130 @@
+"""save and load: safetensors + a JSON header with a schema version and a sha256 of everything. Never pickle.
+
+safetensors does not notice a flipped bit; the digest does, over the header's own words too.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save as to_bytes
+from torch import Tensor
+
+from onebound.errors import StoreError
+from onebound.models.base import Model
+
+SCHEMA = 1
+KEY = "onebound"
+
+
+def save(model: Model, path: str | os.PathLike[str]) -> None:
+    """Write the model, whole or not at all: a temporary file beside `path`, then renamed.
+
+    Raises StoreError where the place cannot be written, Unsupported for models that hold a user's network.
+    """
+    header = {"schema": SCHEMA, "class": type(model).__name__, "config": model.config(), "about": model.about}
+    tensors = {name: t.detach().contiguous() for name, t in model.state_dict().items()}
+    text = json.dumps(header, sort_keys=True, ensure_ascii=True)
+    data = to_bytes(tensors, {KEY: text, "sha256": _digest(text, tensors)})
+    write_atomically(path, data)
+
+
+def load(path: str | os.PathLike[str], into: Model | None = None) -> Model:
+    """The model in `path`, bit for bit. `into`: a model of the same class to read the parameters into.
+
+    Raises StoreError for a file that is not a model, truncated, damaged, of a newer schema or of a foreign class.
+    """
+    header, tensors = _read(path)
+    if header["schema"] > SCHEMA:
+        raise StoreError(
+            f"load: {path} has schema {header['schema']}, newer than {SCHEMA}, which this version reads. Upgrade onebound."
+        )
+    if into is not None and type(into).__name__ != header["class"]:
+        raise StoreError(f"load: {path} holds a {header['class']}, got into={type(into).__name__}.")
+    model = into if into is not None else _build(path, header)
+    expected = {name: (t.shape, t.dtype) for name, t in model.state_dict().items()}
+    if expected != {name: (t.shape, t.dtype) for name, t in tensors.items()}:
+        raise StoreError(
+            f"load: the tensors in {path} do not fit its {header['class']}. Give a model of that shape as into=."
+        )
+    model.load_state_dict(tensors)
+    model.about = header["about"]
+    return model
+
+
+def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
+    """Write `data` to a temporary name in the same folder, then rename: never a half-written file."""
+    target = Path(path)
+    try:
+        handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(data)
+            os.chmod(temporary, 0o666 & ~_umask())  # mkstemp makes files private
+            os.replace(temporary, target)
+        except BaseException:
+            os.unlink(temporary)
+            raise
+    except OSError as error:
+        raise StoreError(
+            f"save: cannot write {target}: {error.strerror}. Choose a folder that exists and is writable."
+        ) from None
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def _read(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    if not Path(path).is_file():
+        raise StoreError(f"load: expected a model file, got {path}, which is not there or is no file.")
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+        header = json.loads(metadata[KEY])
+        digest = metadata["sha256"]
+    except (
+        SafetensorError,
+        OSError,
+        KeyError,
+        ValueError,
+        OverflowError,
+        MemoryError,
+        UnicodeError,
+        AttributeError,
+    ) as error:
+        raise StoreError(
+            f"load: {path} is no onebound model, or is truncated or damaged ({type(error).__name__}). "
+            "Write it again with ob.save."
+        ) from None
+    if digest != _digest(metadata[KEY], tensors):
+        raise StoreError(f"load: {path} is damaged: its sha256 does not match. Write it again with ob.save.")
+    return header, tensors
+
+
+def _build(path: str | os.PathLike[str], header: dict[str, Any]) -> Model:
+    known = Model.registered
+    if header["class"] not in known:
+        raise StoreError(
+            f"load: {path} holds a {header['class']!r}; known classes are {', '.join(sorted(known))}. "
+            "For a class of your own pass into=."
+        )
+    return known[header["class"]].from_config(header["config"])
+
+
+def _digest(text: str, tensors: dict[str, Tensor]) -> str:
+    sha = hashlib.sha256(text.encode())
+    for name in sorted(tensors):
+        t = tensors[name]
+        sha.update(f"{name}|{t.dtype}|{tuple(t.shape)}|".encode())
+        sha.update(t.cpu().contiguous().flatten().view(-1).numpy().tobytes())
+    return sha.hexdigest()
