@@ -1,0 +1,88 @@
+"""The HTML of a page, piece by piece; whatever text comes in is escaped here."""
+
+import contextlib
+import os
+import secrets
+from collections.abc import Sequence
+from html import escape
+from importlib import resources
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from onebound.errors import InputError
+from onebound.report.style import VARIABLES
+from onebound.report.svg import inline_svg
+
+
+def document(title: str, body: str) -> str:
+    """A whole page with its style sheet inside."""
+    css = resources.files("onebound.report").joinpath("page.css").read_text(encoding="utf-8")
+    return (
+        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"<title>{escape(title)}</title>\n<style>\n{_variables()}{css}</style>\n</head>\n"
+        f"<body>\n<main>\n{body}\n</main>\n</body>\n</html>\n"
+    )
+
+
+def _variables() -> str:
+    light = "".join(f" {name}: {colour};" for colour, (name, _) in VARIABLES.items())
+    dark = "".join(f" {name}: {value};" for name, value in VARIABLES.values())
+    # Only on a screen: paper is white whatever its reader prefers.
+    return f":root {{{light} }}\n@media screen and (prefers-color-scheme: dark) {{ :root {{{dark} }} }}\n"
+
+
+def figure(drawing: Figure, label: str, prefix: str, caption: str) -> str:
+    """A picture with its caption; `label` is what a screen reader says, `prefix` keeps its ids apart."""
+    return f"<figure>{inline_svg(drawing, label, prefix)}<figcaption>{escape(caption)}</figcaption></figure>"
+
+
+def table(caption: str, heads: Sequence[str], rows: Sequence[str], *, style: str = "") -> str:
+    """A table; `heads` and `rows` are HTML. Wider than a phone it scrolls alone, by keyboard too (tabindex)."""
+    cells = "".join(f'<th scope="col">{head}</th>' for head in heads)
+    attribute = f' class="{style}"' if style else ""
+    # The caption stands outside, or it would scroll away with the table.
+    return (
+        f'{note(caption)}<div class="wide" role="region" aria-label="{escape(caption)}" tabindex="0">'
+        f"<table{attribute}><thead><tr>{cells}</tr></thead><tbody>{''.join(rows)}</tbody></table></div>"
+    )
+
+
+def table_row(head: str, cells: Sequence[str], *, colour: str | None = None, style: str = "") -> str:
+    """One row: its head, with a chip of its colour, and its cells."""
+    opening = f'<tr class="{style}">' if style else "<tr>"
+    mark = chip(colour) if colour else ""
+    inner = "".join(f"<td>{escape(cell)}</td>" for cell in cells)
+    return f'{opening}<th scope="row">{mark}{escape(head)}</th>{inner}</tr>'
+
+
+def chip(colour: str) -> str:
+    """A dot of one of the pictures' colours."""
+    return f'<span class="chip" style="color: var({VARIABLES[colour][0]})"></span>'
+
+
+def note(text: str) -> str:
+    """A small paragraph."""
+    return f'<p class="note">{escape(text)}</p>'
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write under a temporary name in the same folder, then rename: there is the old file or the new one, never half.
+
+    Raises InputError where that cannot be done; then nothing is left behind.
+    """
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        if path.is_dir():
+            raise IsADirectoryError(None, "it is a folder")
+        temporary.write_text(text, encoding="utf-8", newline="\n")
+        os.replace(temporary, path)
+    except OSError as error:
+        raise InputError(
+            f"report: path must be a file in a folder that can be written, got {str(path)!r} "
+            f"({error.strerror or error}). Choose another path."
+        ) from error
+    finally:
+        with contextlib.suppress(OSError):  # Renamed, it is not there any more.
+            temporary.unlink()

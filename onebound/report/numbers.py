@@ -1,0 +1,71 @@
+"""Numbers as a person reads them: few digits, a true minus sign, thousands apart."""
+
+from typing import SupportsFloat
+
+EXACT = 1e-10  # Both readings of the bound agree to this, relative: a smaller gap is rounding.
+ABSENT = "–"
+
+
+def signed(text: str) -> str:
+    """The text with a true minus sign, which lines up with + and digits where a hyphen does not.
+
+    >>> signed("-4.15")
+    '−4.15'
+    """
+    return text.replace("-", "−")
+
+
+def nats(value: float | None) -> str:
+    """A bound or an evidence, in nats per row: 4 decimals, because 0.001 nats is what one compares by.
+
+    >>> nats(-4.155312), nats(None)
+    ('−4.1553', '–')
+    """
+    return ABSENT if value is None else signed(f"{value:.4f}")
+
+
+def gap(value: float | None) -> str:
+    """A gap KL ≥ 0, in nats per row; never a number that only shows rounding.
+
+    >>> gap(3e-15), gap(2e-6), gap(0.01234)
+    ('0', '< 0.0001', '0.0123')
+    """
+    if value is None:
+        return ABSENT
+    if abs(value) < EXACT:
+        return "0"
+    return "< 0.0001" if 0 < value < 1e-4 else nats(value)
+
+
+def count(value: float | None) -> str:
+    """A number of rows or of passes.
+
+    >>> count(2031.0), count(12.34)
+    ('2,031', '12.3')
+    """
+    if value is None:
+        return ABSENT
+    return f"{value:,.0f}" if float(value).is_integer() or value >= 1000 else f"{value:,.1f}"
+
+
+def seconds(value: float | None) -> str:
+    """A time in seconds, to two digits.
+
+    >>> seconds(0.01234), seconds(1.26), seconds(83.6)
+    ('0.012', '1.3', '84')
+    """
+    if value is None:
+        return ABSENT
+    if value < 0.001:
+        return "< 0.001"
+    return f"{value:,.0f}" if value >= 9.95 else f"{value:.2g}"
+
+
+def parameter(value: SupportsFloat) -> str:
+    """A parameter of a model: four digits.
+
+    >>> parameter(54.47851), parameter(-0.000123456), parameter(1234567.0)
+    ('54.48', '−0.0001235', '1,234,567')
+    """
+    number = float(value)
+    return signed(f"{number:,.0f}" if 1e4 <= abs(number) < 1e9 else f"{number:.4g}")
