@@ -14,7 +14,7 @@ LAYERS: list[set[str]] = [
     {"structures", "emissions"},
     {"models", "recognition"},
     {"algorithms"},
-    {"fit", "functional", "estimators", "store", "data"},
+    {"functional", "estimators", "store", "data"},
     {"report", "cli"},
 ]
 HEIGHT = {unit: height for height, units in enumerate(LAYERS) for unit in units}

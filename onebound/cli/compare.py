@@ -21,8 +21,10 @@ def fits_from_one_start(
     import torch
 
     import onebound as ob
+    from onebound.cli.loading import suit_threads
     from onebound.cli.progress import live_line
 
+    suit_threads(model, observations)
     fits = []
     for algorithm in algorithms:
         with live_line(algorithm.name) as callbacks:
@@ -63,7 +65,8 @@ def split_by_plan(model: Any, names: Iterable[str]) -> tuple[list[Any], dict[str
 def command(model: str, data: str, algorithms: tuple[str, ...], as_json: bool, **how: Any) -> None:
     """Put the algorithms side by side, from one start.
 
-    MODEL is fitted to DATA (csv, csv.gz or npy) by each of them. Those that the model does not support are named with the reason.
+    MODEL is fitted to DATA (csv, csv.gz or npy) by each of them. Those that
+    the model does not support are named with the reason.
     """
     import torch
 

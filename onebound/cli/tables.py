@@ -1,5 +1,6 @@
 """What the commands print: tables that are read at 80 columns, with colour and without."""
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -14,6 +15,8 @@ from onebound.report.parameters import Quantity, array, quantities
 
 COMPONENTS_SHOWN = 6  # What fits beside the names of the quantities at 80 columns.
 ROWS_SHOWN = 24  # One screen.
+
+SAME = 1e-3  # Nats per row below which two results are the same for every purpose.
 
 REASONS = {"max_iter": "iteration limit", "time": "time limit"}  # The others are words already.
 
@@ -32,7 +35,7 @@ def show(*things: Any) -> None:
 
 def grid(*heads: str, left: Sequence[int] = (0,)) -> Grid:
     """A table with one rule under its heads; the columns in `left` are text, the others numbers."""
-    table = Grid(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    table = Grid(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     for place, head in enumerate(heads):
         # Numbers are never folded; words give way.
         is_text = place in left
@@ -63,7 +66,7 @@ def show_plan(plan: Any) -> None:
 
 def steps_table(plans: Iterable[Any]) -> Grid:
     """Each algorithm as the pair that it is, one line each."""
-    table = grid("algorithm", "E step: what q is", "M step: how the parameters move", left=(0, 1, 2))
+    table = grid("algorithm", "E step: what q is", "M step", left=(0, 1, 2))
     for plan in plans:
         e, m = (
             list(dict.fromkeys(row["step"] for row in plan.rows if row["kind"] == kind))
@@ -95,7 +98,7 @@ def results_table(fits: Sequence[Any]) -> Grid:
 def show_comparison(task: Any, fits: Sequence[Any], refused: Mapping[str, str]) -> None:
     """The results, and who could not take part and why."""
     show(Text(headline(task), style="bold"), Text("All from one start. Nats per row; ln p(y) = L + gap."), "")
-    show(results_table(fits))
+    show(results_table(fits), "", arrivals(fits))
     for name, reason in refused.items():
         show(Text(f"{name} was left out: {reason}", style="yellow"))
 
@@ -108,10 +111,29 @@ def show_demo(source: str, start: float, fits: Sequence[Any], page: Any) -> None
         f"All start from the same parameters, at ln p(y) = {numbers.nats(start)} nats per row.",
         "",
         steps_table(fit.plan for fit in fits),
+        "",
         results_table(fits),
-        "L = ln p(y) - gap, in nats per row; a pass is one look at all the data.",
-        Text(f"Wrote {page}: the climbs, the data and the plans. Open it in a browser.", style="green"),
+        "",
+        "L = ln p(y) − gap, in nats per row; a pass is one look at all the data.",
+        arrivals(fits),
+        "",
+        Text(f"Wrote {page}: the climbs, the data and the plans, for a browser.", style="green"),
     )
+
+
+def arrivals(fits: Sequence[Any]) -> str:
+    """Who reached the same place, and how far below the others stopped."""
+    best = max(fit.evidence for fit in fits)
+    near = [fit.algorithm for fit in fits if fit.evidence >= best - SAME]
+    far = [f"{fit.algorithm} stopped {best - fit.evidence:.3f} below" for fit in fits if fit.evidence < best - SAME]
+    together = (
+        f"{_listed(near)} reached the same ln p(y) to {SAME:g} nats" if len(near) > 1 else f"{near[0]} is the best"
+    )
+    return "; ".join([together, *far]) + "."
+
+
+def _listed(words: Sequence[str]) -> str:
+    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
 
 
 def headline(task: Any) -> str:
@@ -131,9 +153,28 @@ def show_fit(task: Any, fit: Any, output: str | None) -> None:
     for name, text in _facts(task, fit):
         facts.add_row(Text(name, style="cyan"), text)
     show(Text(headline(task), style="bold"), "", facts, "", parameters_table(fit.model, task.table.names))
-    for repair in fit.repairs:
+    show("")
+    for repair in repairs_told(fit.trace):
         show(Text(f"Repaired: {repair}", style="yellow"))
     show(Text(f"Saved to {output}" if output else "Nothing was saved; give -o FILE to keep the model."))
+
+
+def repairs_told(trace: Iterable[Any]) -> list[str]:
+    """Each repair once, with how often it was made; components counted from 1, as in the tables."""
+    when: dict[str, list[int]] = {}
+    for record in trace:
+        for repair in record.repairs:
+            when.setdefault(repair, []).append(record.iteration)
+    told = []
+    for repair, iterations in when.items():
+        text = re.sub(r"component (\d+)", lambda found: f"component {int(found[1]) + 1}", repair)
+        often = (
+            f"iteration {iterations[0]}"
+            if len(iterations) == 1
+            else f"{len(iterations)} times from iteration {iterations[0]}"
+        )
+        told.append(f"{text} ({often}).")
+    return told
 
 
 def _facts(task: Any, fit: Any) -> Iterable[tuple[str, str]]:
@@ -148,7 +189,7 @@ def _facts(task: Any, fit: Any) -> Iterable[tuple[str, str]]:
     yield "gap", f"{numbers.gap(fit.gap)} nats per row"
     if len(fit.restarts) > 1:
         low, high = min(fit.restarts), max(fit.restarts)
-        near = sum(value >= high - 1e-3 for value in fit.restarts)
+        near = sum(value >= high - SAME for value in fit.restarts)
         yield (
             "restarts",
             f"{len(fit.restarts)}, from {numbers.nats(low)} to {numbers.nats(high)}; {near} within 0.001 of the best",
@@ -168,7 +209,7 @@ def parameters_table(model: Any, names: Sequence[str]) -> Any:
     table = grid("component", *(str(k + 1) for k in shown))
     table.add_row("share of the rows", *(f"{100 * weights[k]:.1f} %" for k in shown), style="bold")
     for row in rows:
-        table.add_row(row.label, *(numbers.parameter(row.values[k]) for k in shown))
+        table.add_row(row.label, *(value_text(row, row.values[k]) for k in shown))
     left_out = []
     if len(shown) < len(weights):
         left_out.append(f"the {len(shown)} largest of {len(weights)} components")
@@ -177,6 +218,17 @@ def parameters_table(model: Any, names: Sequence[str]) -> Any:
     if left_out:
         table.caption, table.caption_justify = f"Shown: {'; '.join(left_out)}.", "left"
     return Padding(table, (0, 0, 0, 0))
+
+
+def value_text(row: Quantity, value: float) -> str:
+    """A parameter in four digits; a probability in four decimals, because 4e−90 is 0 to a reader.
+
+    >>> value_text(Quantity("sex = MALE", "probability", array([0.5, 4e-90])), 4e-90)
+    '< 0.0001'
+    """
+    if row.what == "probability":
+        return "< 0.0001" if 0 < value < 1e-4 else f"{value:.4f}".replace("0.0000", "0")
+    return numbers.parameter(value)
 
 
 def most_telling(rows: Sequence[Quantity]) -> list[Quantity]:
