@@ -169,7 +169,7 @@ class _GradientRun(MStepRun):
         if self.backward:
             if prior.requires_grad:
                 (-prior).backward()
-            return -(torch.tensor(sweep.bound / sweep.weight) + prior.detach())
+            return -(torch.tensor(sweep.bound / sweep.weight, dtype=torch.float64) + prior.detach())
         assert sweep.statistics is not None
         self.zero()
         joint = self.model.expected_log_joint(sweep.statistics) + sweep.statistics.tensor("entropy")
@@ -197,7 +197,7 @@ class _GradientRun(MStepRun):
                 return self._loss(seen[-1][1]).detach()
             seen.append((here, sweep))
             # The gradient of this point is there already, from the check in `step`.
-            return -(torch.tensor(sweep.bound / sweep.weight) + self.model.log_prior().detach() / self.total_weight)
+            return -(torch.tensor(sweep.bound / sweep.weight, dtype=torch.float64) + self.model.log_prior().detach() / self.total_weight)
 
         self.optimizer.step(closure)  # type: ignore[arg-type]
         final = torch.nn.utils.parameters_to_vector(self.parameters).detach()

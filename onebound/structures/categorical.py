@@ -38,7 +38,7 @@ class Categorical(Structure):
     @cached_property
     def entropy(self) -> Tensor:
         """H(q) = −Σ q ln q, nats, 0 ln 0 = 0.   Equation (1).  (N,)"""
-        return -weighted(self.marginals, self.log_marginals).sum(-1)
+        return weighted(self.marginals, -self.log_marginals).sum(-1)
 
     @property
     def argmax(self) -> Tensor:
