@@ -19,6 +19,8 @@ def live_line(label: str) -> Iterator[tuple[Any, ...]]:
     with Console(stderr=True, highlight=False).status(label) as status:
 
         def show(record: Any) -> None:
+            if record.bound is None:  # After the M step of a network: the next E step knows.
+                return
             parts = [f"iteration {record.iteration}", f"L {numbers.nats(record.bound)}"]
             if record.gap is not None:
                 parts.append(f"gap {numbers.gap(record.gap)}")

@@ -1,11 +1,12 @@
 """Whatever is wrong with a command line or its data is one line on standard error, and nothing is left half-written."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from click.testing import Result
 
-from tests.cli.conftest import Shell
+Shell = Callable[..., Result]
 
 ROWS = "a,b\n1,2\n2,3.5\n3,1\n2,2\n5,1\n0,4\n"
 MODEL = "gaussian-mixture"

@@ -4,6 +4,7 @@ import json
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,8 @@ from click.testing import Result
 
 import onebound as ob
 from onebound.cli import main
-from tests.cli.conftest import Shell
+
+Shell = Callable[..., Result]
 
 FIT_KEYS = [
     "model",
