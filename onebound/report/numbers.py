@@ -51,21 +51,34 @@ def count(value: float | None) -> str:
 def seconds(value: float | None) -> str:
     """A time in seconds, to two digits.
 
-    >>> seconds(0.01234), seconds(1.26), seconds(83.6)
-    ('0.012', '1.3', '84')
+    >>> seconds(0.1), seconds(1.26), seconds(83.6)
+    ('0.10', '1.3', '84')
     """
     if value is None:
         return ABSENT
     if value < 0.001:
         return "< 0.001"
-    return f"{value:,.0f}" if value >= 9.95 else f"{value:.2g}"
+    return f"{value:,.0f}" if value >= 9.95 else f"{value:#.2g}"
 
 
 def parameter(value: SupportsFloat) -> str:
     """A parameter of a model: four digits.
 
-    >>> parameter(54.47851), parameter(-0.000123456), parameter(1234567.0)
-    ('54.48', '−0.0001235', '1,234,567')
+    >>> parameter(54.47851), parameter(4.29), parameter(-0.000123456), parameter(1234567.0), parameter(0.0)
+    ('54.48', '4.290', '−0.0001235', '1,234,567', '0')
     """
     number = float(value)
-    return signed(f"{number:,.0f}" if 1e4 <= abs(number) < 1e9 else f"{number:.4g}")
+    if number == 0:
+        return "0"
+    return signed(f"{number:,.0f}" if 1e4 <= abs(number) < 1e9 else f"{number:#.4g}".rstrip("."))
+
+
+def quantity(what: str, value: SupportsFloat) -> str:
+    """A parameter as its kind is read: a probability to 4 decimals, everything else to 4 digits.
+
+    >>> quantity("probability", 2e-25), quantity("probability", 0.46667), quantity("rate", 2.4)
+    ('< 0.0001', '0.4667', '2.400')
+    """
+    if what != "probability":
+        return parameter(value)
+    return "< 0.0001" if 0 < float(value) < 1e-4 else f"{float(value):.4f}"

@@ -27,6 +27,13 @@ NEAR = 1e-3  # Nats per row: what counts as having arrived.
 TIED = 1e-6  # Nats per row: what counts as equally good.
 SMALL_POINTS = 400
 SMALL = 2.3  # Inches: the small multiples, drawn small so that their text is not scaled down.
+WHY = {
+    "relative change": "L had stopped changing",
+    "stationary": "L was flat: no gradient left",
+    "max_iter": "max_iter was reached",
+    "time": "its time was up",
+    "callback": "a callback said stop",
+}
 ROWS_SHOWN = "The {rows} rows on which the components differ most, of {of}."
 
 
@@ -115,7 +122,7 @@ def _result(fit: Any, label: str, all_labels: Sequence[str], style: str) -> str:
         numbers.gap(fit.gap),
         numbers.count(fit.trace[-1].passes),
         numbers.seconds(fit.seconds),
-        fit.reason,
+        WHY.get(fit.reason, fit.reason),
     ]
     return table_row(label, cells, colour=colours(all_labels)[label], style=style)
 
@@ -155,7 +162,7 @@ def _data(fits: Sequence[Any], best: int, y: Any, names: Sequence[str]) -> list[
     model, label = fits[best].model, labels(fits)[best]
     rows = quantities(model, names)
     discrete = [row for row in rows if row.what in ("probability", "rate")]
-    parts, small = [], []
+    parts = []
     if gaussian_part(model.emission):
         parts.append(_scatter(fits[best], label, y, names))
         small = [
@@ -163,12 +170,12 @@ def _data(fits: Sequence[Any], best: int, y: Any, names: Sequence[str]) -> list[
             for i, (fit, other) in enumerate(zip(fits, labels(fits), strict=True))
             if i != best
         ]
+        parts.append(f'<div class="small">{"".join(small)}</div>' if small else "")
     if discrete:
         caption = f"The components as {label} found them; the fuller a cell, the larger the value."
         if len(discrete) > PROFILE_ROWS:
             caption += " " + ROWS_SHOWN.format(rows=PROFILE_ROWS, of=len(discrete))
         parts.append(figure(profile_figure(model, names), f"Profile of each component, {label}", "profiles", caption))
-    parts.append(f'<div class="small">{"".join(small)}</div>' if small else "")
     return ["<h2>The data and the components</h2>", f'<div class="pair">{"".join(parts)}</div>']
 
 
@@ -209,7 +216,7 @@ def _parameters(fit: Any, label: str, names: Sequence[str]) -> list[str]:
     rows = most_telling(every, TABLE_ROWS)
     heads = ["component", *(f"{chip(component_colour(k))}{k + 1}" for k in range(len(weights)))]
     body = [table_row("share of the rows", [f"{100 * w:.1f} %" for w in weights])]
-    body += [table_row(row.label, [numbers.parameter(v) for v in row.values]) for row in rows]
+    body += [table_row(row.label, [numbers.quantity(row.what, v) for v in row.values]) for row in rows]
     caption = f"The best fit, {label}, in the units of the data."
     if len(rows) < len(every):
         caption += " " + ROWS_SHOWN.format(rows=len(rows), of=len(every))

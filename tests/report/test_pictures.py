@@ -1,5 +1,7 @@
 """The pictures: they show what the trace says, and leave matplotlib as they found it."""
 
+import subprocess
+import sys
 from types import SimpleNamespace
 
 import matplotlib
@@ -9,7 +11,7 @@ from matplotlib._pylab_helpers import Gcf
 from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
 from matplotlib.patches import Ellipse
-from small_fits import NAMES, TABLE, ZOO, fits_of, geyser_rows
+from small_fits import NAMES, TABLE, ZOO, fits_of, geyser_fits, geyser_rows
 
 import onebound as ob
 from onebound.emissions import Gaussian
@@ -20,6 +22,18 @@ from onebound.report.pictures import most_different, most_telling
 from onebound.report.style import ALGORITHMS, COMPONENTS, VARIABLES, colours
 from onebound.report.svg import inline_svg
 from onebound.report.traces import NEAREST
+
+pytestmark = pytest.mark.xdist_group("report")
+
+
+@pytest.fixture
+def geyser() -> np.ndarray:
+    return geyser_rows()
+
+
+@pytest.fixture
+def fits() -> list[ob.Fit]:
+    return geyser_fits()
 
 
 def upper(figure: Figure) -> dict[str, list[np.ndarray]]:
@@ -132,7 +146,8 @@ def test_categories_have_their_own_names() -> None:
 
 
 def test_matplotlib_is_left_as_it_was(fits: list[ob.Fit], geyser: np.ndarray) -> None:
-    with matplotlib.rc_context({"font.size": 23.0, "svg.fonttype": "path"}):
+    theirs = {"font.size": 23.0, "svg.fonttype": "path", "legend.fontsize": 20.0, "lines.markeredgewidth": 5.0}
+    with matplotlib.rc_context(theirs):
         before = dict(matplotlib.rcParams)
         pictures = [trace_figure(fits), scatter_figure(fits[0].model, geyser, NAMES)]
         drawn = [inline_svg(p, "a picture", "p") for p in pictures]
@@ -149,3 +164,9 @@ def test_no_colour_means_two_things() -> None:
     assert len({name for name, _ in VARIABLES.values()}) == len(VARIABLES)
     assert colours(["EM", "home-made"])["EM"] == colours(["EM"])["EM"]
     assert len(set(colours([*ALGORITHMS, "a", "b", "c"]).values())) == len(ALGORITHMS) + 3
+
+
+def test_numbers_can_be_printed_without_matplotlib_and_pictures_drawn_without_pyplot() -> None:
+    light = "import sys; from onebound.report import numbers; assert not {'matplotlib', 'torch'} & set(sys.modules)"
+    heavy = "from onebound.report import write_comparison; assert 'matplotlib.pyplot' not in sys.modules"
+    subprocess.run([sys.executable, "-c", f"{light}; {heavy}"], check=True)
