@@ -104,7 +104,14 @@ TABLE = together(
 )
 
 CLIMB = together(
-    click.option("--seed", metavar="N", type=int, default=0, show_default=True, help="Same seed, same result."),
+    click.option(
+        "--seed",
+        metavar="N",
+        type=click.IntRange(0, 2**32 - 1),
+        default=0,
+        show_default=True,
+        help="Same seed, same result.",
+    ),
     click.option("--init", metavar="WAY", help="How to start: k-means++ (default) or random."),
     click.option("--max-iter", metavar="N", type=click.IntRange(min=1), help="Stop after so many iterations."),
     click.option(

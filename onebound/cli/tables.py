@@ -18,7 +18,12 @@ ROWS_SHOWN = 24  # One screen.
 
 SAME = 1e-3  # Nats per row below which two results are the same for every purpose.
 
-REASONS = {"max_iter": "iteration limit", "time": "time limit"}  # The others are words already.
+REASONS = {
+    "relative change": "L settled",
+    "stationary": "L is flat",
+    "max_iter": "iteration limit",
+    "time": "time limit",
+}
 
 
 def console() -> Console:
@@ -79,6 +84,7 @@ def steps_table(plans: Iterable[Any]) -> Grid:
 def results_table(fits: Sequence[Any]) -> Grid:
     """One row an algorithm; the best evidence in bold."""
     table = grid("algorithm", "L", "ln p(y)", "gap", "passes", "seconds", "why it stopped", left=(0, 6))
+    table.columns[0].no_wrap = True
     best = max(fit.evidence if fit.evidence is not None else fit.bound for fit in fits)
     for fit in fits:
         reached = fit.evidence if fit.evidence is not None else fit.bound
@@ -209,7 +215,7 @@ def parameters_table(model: Any, names: Sequence[str]) -> Any:
     table = grid("component", *(str(k + 1) for k in shown))
     table.add_row("share of the rows", *(f"{100 * weights[k]:.1f} %" for k in shown), style="bold")
     for row in rows:
-        table.add_row(row.label, *(value_text(row, row.values[k]) for k in shown))
+        table.add_row(row.label.replace("standard deviation", "sd"), *(value_text(row, row.values[k]) for k in shown))
     left_out = []
     if len(shown) < len(weights):
         left_out.append(f"the {len(shown)} largest of {len(weights)} components")

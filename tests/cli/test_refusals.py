@@ -65,6 +65,7 @@ BAD_LINES = [
     ("unknown covariance", ["fit", MODEL, "y.csv", "--covariance", "ful"], "full"),
     ("covariance of counts", ["fit", "poisson-mixture", "y.csv", "--covariance", "full"], "does not take --covariance"),
     ("unknown start", ["fit", MODEL, "y.csv", "--init", "kmeans"], "k-means++"),
+    ("an enormous seed", ["fit", MODEL, "y.csv", "--seed", "99999999999999999999"], "--seed"),
     ("no components", ["fit", MODEL, "y.csv", "--components", "0"], "--components"),
     ("negative tolerance", ["fit", MODEL, "y.csv", "--tol", "-1"], "--tol"),
     ("tolerance that is no number", ["fit", MODEL, "y.csv", "--tol", "nan"], "--tol"),
