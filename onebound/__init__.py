@@ -36,7 +36,19 @@ _PUBLIC = {
     "save": "store",
     "load": "store",
 }
-_PACKAGES = ("algorithms", "data", "emissions", "errors", "models", "numerics", "recognition", "report", "structures")
+_PACKAGES = (
+    "algorithms",
+    "data",
+    "emissions",
+    "errors",
+    "models",
+    "numerics",
+    "observations",
+    "recognition",
+    "report",
+    "statistics",
+    "structures",
+)
 
 __all__ = [*_PUBLIC, *_PACKAGES, "__version__"]
 
@@ -85,10 +97,16 @@ if TYPE_CHECKING:
         numerics as numerics,
     )
     from onebound import (
+        observations as observations,
+    )
+    from onebound import (
         recognition as recognition,
     )
     from onebound import (
         report as report,
+    )
+    from onebound import (
+        statistics as statistics,
     )
     from onebound import (
         structures as structures,

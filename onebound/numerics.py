@@ -94,10 +94,14 @@ class Simplex(nn.Module):
 
     @torch.no_grad()
     def assign(self, probabilities: Tensor) -> None:
-        """Set p (non-negative, positive sum over the last axis; it is normalised). Zeros leave the support."""
+        """Set p (non-negative, positive sum over the last axis; it is normalised). Zeros leave the support.
+
+        Only exact zeros do: a share that underflows is the smallest normal number, for a count that is not 0 times
+        ln 0 would be −inf.
+        """
         p = probabilities.to(self.logits)
-        p = p / p.sum(-1, keepdim=True)
         self.support.copy_(p > 0)
+        p = (p / p.sum(-1, keepdim=True)).clamp_min(torch.finfo(p.dtype).tiny)
         self.logits.copy_(torch.where(self.support, p, 1.0).log())
 
     def n_free(self) -> int:

@@ -8,7 +8,16 @@ import numpy as np
 import scipy.stats as st
 
 import onebound as ob
-from onebound.emissions import Bernoulli, Categorical, Gaussian, GaussianEmission, Multinomial, NeuralGaussian, Poisson, Product
+from onebound.emissions import (
+    Bernoulli,
+    Categorical,
+    Gaussian,
+    GaussianEmission,
+    Multinomial,
+    NeuralGaussian,
+    Poisson,
+    Product,
+)
 
 assert Gaussian
 
@@ -28,19 +37,19 @@ def log_emission(emission: object, y: np.ndarray, k: int, x: np.ndarray | None) 
             case GaussianEmission():
                 if not seen.any():
                     return 0.0
-                mean, cov = emission.mean.detach().numpy()[k], emission.covariance.detach().numpy()[k]
+                mean, cov = emission.mean.numpy()[k], emission.covariance.numpy()[k]
                 return float(st.multivariate_normal.logpdf(y[seen], mean[seen], cov[np.ix_(seen, seen)]))
             case Bernoulli():
-                p = emission.probability.detach().numpy()[k]
+                p = emission.probability.numpy()[k]
                 return float(sum(np.log(p[d] if y[d] else 1 - p[d]) for d in np.flatnonzero(seen)))
             case Categorical():
-                p = emission.probability.detach().numpy()[k]
+                p = emission.probability.numpy()[k]
                 return float(sum(np.log(p[d, int(y[d])]) for d in np.flatnonzero(seen)))
             case Multinomial():
-                p = emission.probability.detach().numpy()[k]
+                p = emission.probability.numpy()[k]
                 return float(st.multinomial.logpmf(y, y.sum(), p))
             case Poisson():
-                return float(st.poisson.logpmf(y[seen], emission.rate.detach().numpy()[k][seen]).sum())
+                return float(st.poisson.logpmf(y[seen], emission.rate.numpy()[k][seen]).sum())
     raise TypeError(type(emission))
 
 
@@ -81,7 +90,9 @@ def entropy(q: np.ndarray) -> np.ndarray:
 
 def kl(q: np.ndarray, p: np.ndarray) -> np.ndarray:
     """Σ q ln (q / p)."""
-    return np.array([math.fsum(a * math.log(a / b) for a, b in zip(x, y, strict=True) if a > 0) for x, y in zip(q, p, strict=True)])
+    return np.array(
+        [math.fsum(a * math.log(a / b) for a, b in zip(x, y, strict=True) if a > 0) for x, y in zip(q, p, strict=True)]
+    )
 
 
 def expected(q: np.ndarray, w: np.ndarray) -> np.ndarray:

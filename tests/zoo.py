@@ -63,7 +63,7 @@ class Case:
             for p in model.parameters():
                 p.add_(0.3 * torch.randn(p.shape, dtype=p.dtype, generator=generator))
         if self.zeros:
-            p = model.emission.probability.detach().clone()
+            p = model.emission.probability.clone()
             p[0, 0] = 0.0
             model.emission.assign(p)
         return model
@@ -114,7 +114,9 @@ def draw(emission: nn.Module, n: int, generator: torch.Generator) -> Tensor:
 
 
 def mixed(**options: object) -> Product:
-    return Product([([0, 3], Gaussian(2, 2, "diag")), ([2], Categorical(2, [3])), ([1], Poisson(2, 1)), ([4], Bernoulli(2, 1))])
+    return Product(
+        [([0, 3], Gaussian(2, 2, "diag")), ([2], Categorical(2, [3])), ([1], Poisson(2, 1)), ([4], Bernoulli(2, 1))]
+    )
 
 
 ZOO = [

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from onebound.algorithms.e_step import Amortized
-from onebound.algorithms.m_step import Gradient, MStepRun, Step
+from onebound.algorithms.m_step import ADAM_LR, Gradient, MStepRun, Step
 from onebound.algorithms.named import Algorithm
+from onebound.algorithms.optimizers import Adam
 from onebound.algorithms.plan import gradient_from_data
 from onebound.algorithms.sweep import Sweep, sweep
 from onebound.algorithms.trace import Record
@@ -26,8 +29,6 @@ from onebound.recognition import recognition_for
 ROUNDING = 1e-10
 # Below this gradient per item (in unconstrained coordinates) a point is called stationary.
 STATIONARY = 1e-7
-# Learning rate of Ψ alone, in an E step of amortised variational EM.
-RECOGNITION_LR = 0.02
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,10 @@ class Climb:
 
     def run(self) -> None:
         """Climb until a limit says stop; the last record is an E record of the parameters that are returned."""
+        with _threads_for(self.obs.n_items, self.model.block_rows):
+            self._run()
+
+    def _run(self) -> None:
         start = time.perf_counter() - self.seconds
         self._clock = lambda: time.perf_counter() - start
         self._state = self._state or self.state_dict()
@@ -97,9 +102,10 @@ class Climb:
             here, self._reached = self._reached, None
             return here
         if self.psi is not None and not final:
-            self.psi.zero_grad()
+            for p in self._recognition_parameters():
+                p.grad = None
             self._sweep(self.obs, statistics=False, backward=True)
-            self.psi.step()
+            self._climb_psi()
             self.passes += 1
         self.passes += 1
         backward = self.backward and not final
@@ -187,7 +193,11 @@ class Climb:
 
     def _record_m(self, here: Sweep, done: Step, before: dict[str, torch.Tensor]) -> None:
         complete = here.statistics is not None and all(p.sufficient for p in self.model.parts())
-        bound = self._q(here) / here.weight if complete else None
+        bound: float | None
+        if done.reached is not None:  # a line search has re-run E: L of its own last q
+            bound = done.reached.bound / done.reached.weight
+        else:
+            bound = self._q(here) / here.weight if complete else None
         previous = self.trace[-1]
         self._append("M", bound, None, None, repairs=done.repairs)
         if before:
@@ -275,10 +285,16 @@ class Climb:
         run.backward = self.backward
         return run
 
-    def _start_psi(self) -> torch.optim.Optimizer | None:
+    def _start_psi(self) -> Adam | None:
         """In amortised variational EM the E step has gradient steps of its own."""
         alone = self.algorithm.e_step.learned and not isinstance(self.algorithm.m_step, Gradient)
-        return torch.optim.Adam(self._recognition_parameters(), lr=RECOGNITION_LR) if alone else None
+        return Adam(ADAM_LR) if alone else None
+
+    def _climb_psi(self) -> None:
+        assert self.psi is not None
+        moved = self._recognition_parameters()
+        gradient = parameters_to_vector([torch.zeros_like(p) if p.grad is None else p.grad for p in moved])
+        vector_to_parameters(self.psi.step(parameters_to_vector(moved).detach(), gradient), moved)
 
     def state_dict(self) -> dict[str, Any]:
         """Everything but the parameters that a resumed climb needs to end at the same bits."""
@@ -318,3 +334,14 @@ def _with_recognition(
     filled = copy.copy(e)
     filled.recognition = recognition_for(model, obs, generator=generator)
     return replace(algorithm, e_step=filled)
+
+
+@contextlib.contextmanager
+def _threads_for(n_items: int, block_rows: int) -> Iterator[None]:
+    """One thread where all items fit one block: a second one would only spin (4 to 10 times slower on a busy machine)."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1 if n_items <= block_rows else before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

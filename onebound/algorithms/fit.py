@@ -65,8 +65,12 @@ class Fit:
 
     @property
     def repairs(self) -> list[str]:
-        """The repairs in the trace, each with its iteration."""
-        return [f"iteration {r.iteration}: {text}" for r in self.trace for text in r.repairs]
+        """The repairs in the trace, each once, with the iterations in which it was made."""
+        made: dict[str, list[int]] = {}
+        for r in self.trace:
+            for text in r.repairs:
+                made.setdefault(text, []).append(r.iteration)
+        return [f"{text} ({_span(iterations)})" for text, iterations in made.items()]
 
     def __repr__(self) -> str:
         return (
@@ -191,3 +195,8 @@ def _recognition_state(algorithm: Algorithm) -> dict[str, Any] | None:
 
 def _number(value: float | None) -> float:
     return float("nan") if value is None else value
+
+
+def _span(iterations: list[int]) -> str:
+    first, last = iterations[0], iterations[-1]
+    return f"iteration {first}" if len(iterations) == 1 else f"iterations {first} to {last}, {len(iterations)} times"

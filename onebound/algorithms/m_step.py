@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -9,9 +10,11 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
+from onebound.algorithms.optimizers import LBFGS, Adam
 from onebound.algorithms.sweep import Sweep
-from onebound.errors import InputError, NonFinite, did_you_mean
+from onebound.errors import Infeasible, InputError, NonFinite, did_you_mean
 from onebound.models.base import Model
 
 OptimizerFactory = Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]
@@ -97,7 +100,7 @@ class Gradient(MStep):
 
     def __init__(
         self,
-        optimizer: str | OptimizerFactory | None = None,
+        optimizer: str | OptimizerFactory = "lbfgs",
         *,
         lr: float | None = None,
         steps: int = 1,
@@ -138,78 +141,87 @@ class _GradientRun(MStepRun):
 
     def zero(self) -> None:
         """Forget old gradients, before a sweep that leaves new ones."""
-        self.optimizer.zero_grad(set_to_none=False)
         for p in self.parameters:
-            p.grad = torch.zeros_like(p) if p.grad is None else p.grad
+            p.grad = torch.zeros_like(p)
 
     def step(self, sweep: Sweep, again: Callable[[], Sweep], iteration: int) -> Step:
-        self._decay(iteration)
+        repairs: list[str] = []
         if self.spec.closed_form:
             assert sweep.statistics is not None
             repairs = self.model.maximize(sweep.statistics, partial=True)
-        else:
-            repairs = []
-        first = float(self._loss(sweep).detach())
-        gradient = max((float(p.grad.abs().max()) for p in self.parameters if p.grad is not None), default=0.0)
-        if not (abs(first) < float("inf") and gradient < float("inf")):
+        value, gradient = self._evaluate(sweep)
+        steepest = float(gradient.abs().max())
+        if not (math.isfinite(value) and math.isfinite(steepest)):
             raise NonFinite(
-                f"Gradient.step: loss {first:g} with |∇| {gradient:g} in iteration {iteration}. Lower lr, or start elsewhere."
+                f"Gradient.step: expected a finite loss and gradient, got {value:g} with |∇| {steepest:g} in iteration "
+                f"{iteration}. Lower lr, or start elsewhere."
             )
-        if self.spec.line_search:
-            passes, reached = self._search(sweep, again)
+        reached, passes = None, 0
+        if isinstance(self.optimizer, LBFGS):
+            reached, passes = self._search(self.optimizer, sweep, again, value, gradient)
         else:
-            self.optimizer.step()
-            passes, reached = self._more(sweep), None
+            self._update(gradient, iteration)
+            for _ in range(1, self.spec.steps):  # q is held, so the statistics stay: no pass
+                self._update(self._evaluate(sweep)[1], iteration)
         repairs += self.model.project()
-        return Step(tuple(repairs), passes, gradient, None if repairs else reached)
+        return Step(tuple(repairs), passes, steepest, reached)
 
-    def _loss(self, sweep: Sweep) -> Tensor:
-        """−(bound per item + ln p(Θ) / total weight), with its gradient left in the parameters."""
+    def _evaluate(self, sweep: Sweep) -> tuple[float, Tensor]:
+        """−(L per item + ln p(Θ) / total weight) and its gradient, flat, for the q of `sweep`.  (), (P,)"""
         prior = self.model.log_prior() / self.total_weight
-        if self.backward:
+        if self.backward:  # the sweep has left the gradient of −L
             if prior.requires_grad:
                 (-prior).backward()
-            return -(torch.tensor(sweep.bound / sweep.weight, dtype=torch.float64) + prior.detach())
+            return -(sweep.bound / sweep.weight + float(prior.detach())), self._gradient()
         assert sweep.statistics is not None
         self.zero()
         joint = self.model.expected_log_joint(sweep.statistics) + sweep.statistics.tensor("entropy")
         loss = -(joint / sweep.weight + prior)
         loss.backward()
-        return loss
+        return float(loss.detach()), self._gradient()
 
-    def _more(self, sweep: Sweep) -> int:
-        """The further updates with q held: from the statistics, so no pass."""
-        for _ in range(1, self.spec.steps):
-            self._loss(sweep)
+    def _gradient(self) -> Tensor:
+        return torch.cat(
+            [torch.zeros_like(p).flatten() if p.grad is None else p.grad.flatten() for p in self.parameters]
+        )
+
+    def _point(self) -> Tensor:
+        return parameters_to_vector(self.parameters).detach()
+
+    def _update(self, gradient: Tensor, iteration: int) -> None:
+        if isinstance(self.optimizer, Adam):
+            vector_to_parameters(self.optimizer.step(self._point(), gradient, self._decay(iteration)), self.parameters)
+        else:
+            assert isinstance(self.optimizer, torch.optim.Optimizer)
             self.optimizer.step()
-        return 0
 
-    def _search(self, sweep: Sweep, again: Callable[[], Sweep]) -> tuple[int, Sweep | None]:
-        """One L-BFGS iteration; the E step that was just made serves as its first closure."""
+    def _search(
+        self, optimizer: LBFGS, sweep: Sweep, again: Callable[[], Sweep], value: float, gradient: Tensor
+    ) -> tuple[Sweep | None, int]:
+        """One L-BFGS iteration; the E step that was just made serves as its first evaluation."""
         seen: list[tuple[Tensor, Sweep]] = []
 
-        def closure() -> Tensor:
-            here = torch.nn.utils.parameters_to_vector(self.parameters).detach().clone()
-            if seen:
-                if self.backward:
-                    self.zero()
-                seen.append((here, again()))
-                return self._loss(seen[-1][1]).detach()
-            seen.append((here, sweep))
-            # The gradient of this point is there already, from the check in `step`.
-            return -(torch.tensor(sweep.bound / sweep.weight, dtype=torch.float64) + self.model.log_prior().detach() / self.total_weight)
+        def evaluate(x: Tensor) -> tuple[float, Tensor]:
+            vector_to_parameters(x, self.parameters)
+            if self.backward:
+                self.zero()
+            try:
+                here = again()
+            except (Infeasible, NonFinite):
+                # The search went beyond what float64 can hold: an infinite loss turns it back.
+                seen.append((x, Sweep()))
+                return math.inf, torch.zeros_like(x)
+            seen.append((x, here))
+            return self._evaluate(here)
 
-        self.optimizer.step(closure)  # type: ignore[arg-type]
-        final = torch.nn.utils.parameters_to_vector(self.parameters).detach()
-        reached = next((s for x, s in reversed(seen[1:]) if torch.equal(x, final)), None)
-        return len(seen) - 1, None if self.backward else reached
+        final = optimizer.step(self._point(), value, gradient, evaluate)
+        vector_to_parameters(final, self.parameters)
+        reached = next((s for x, s in reversed(seen) if s.weight > 0 and torch.equal(x, final)), None)
+        return None if self.backward else reached, len(seen)
 
-    def _decay(self, iteration: int) -> None:
-        if self.spec.optimizer != "adam":
-            return
-        share = max(0.0, (3 * iteration / max(self.max_iter, 1) - 2))  # 0 until the last third, then up to 1
-        for group in self.optimizer.param_groups:
-            group["lr"] = (self.spec.lr or ADAM_LR) * max(1.0 - share, 0.01)
+    def _decay(self, iteration: int) -> float:
+        """1, then down to 0.01 over the last third of max_iter."""
+        return min(1.0, max(3 - 3 * iteration / max(self.max_iter, 1), 0.01))
 
     def state_dict(self) -> dict[str, Any]:
         return {"optimizer": self.optimizer.state_dict()}
@@ -222,19 +234,7 @@ class _GradientRun(MStepRun):
 ADAM_LR = 0.02
 
 
-def _build(spec: Gradient, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
+def _build(spec: Gradient, parameters: list[nn.Parameter]) -> Adam | LBFGS | torch.optim.Optimizer:
     if callable(spec.optimizer):
         return spec.optimizer(parameters)
-    if spec.optimizer == "lbfgs":
-        # One iteration a step: the loop outside records, checks and stops. Both tolerances 0 for the same reason.
-        return torch.optim.LBFGS(
-            parameters,
-            lr=spec.lr or 1.0,
-            max_iter=1,
-            max_eval=25,
-            history_size=20,
-            tolerance_grad=0.0,
-            tolerance_change=0.0,
-            line_search_fn="strong_wolfe",
-        )
-    return torch.optim.Adam(parameters, lr=spec.lr or ADAM_LR)
+    return LBFGS(spec.lr or 1.0) if spec.optimizer == "lbfgs" else Adam(spec.lr or ADAM_LR)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -21,9 +22,11 @@ class Plan:
     rows: list[dict[str, str]]
 
     def __str__(self) -> str:
-        head = f"{self.algorithm} on {self.model}"
-        lines = [f"  {r['kind']:<9} {r['name']:<12} {r['step']}\n{'':25}{r['why']}" for r in self.rows]
-        return "\n".join([head, *lines])
+        lines = [f"{self.algorithm} on {self.model}"]
+        for r in self.rows:
+            lines.append(f"  {r['kind']:<9} {r['name']:<12} {r['step']}")
+            lines += textwrap.wrap(r["why"], 80, initial_indent=" " * 25, subsequent_indent=" " * 25)
+        return "\n".join(lines)
 
 
 def plan(model: Model, algorithm: Any = None) -> Plan:

@@ -21,10 +21,8 @@ def fits_from_one_start(
     import torch
 
     import onebound as ob
-    from onebound.cli.loading import suit_threads
     from onebound.cli.progress import live_line
 
-    suit_threads(model, observations)
     fits = []
     for algorithm in algorithms:
         with live_line(algorithm.name) as callbacks:

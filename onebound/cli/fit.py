@@ -36,7 +36,7 @@ def command(model: str, data: str, algorithm: str, output: str | None, as_json: 
     import torch
 
     import onebound as ob
-    from onebound.cli.loading import load_task, suit_threads
+    from onebound.cli.loading import load_task
     from onebound.cli.progress import live_line
     from onebound.cli.writing import check_writable, fit_as_dict, print_json
 
@@ -45,7 +45,6 @@ def command(model: str, data: str, algorithm: str, output: str | None, as_json: 
     if output is not None:
         check_writable(output, data)
     task = load_task(model, data, **how)
-    suit_threads(task.model, task.observations)
     with live_line(model) as callbacks:
         fitted = ob.fit(
             task.model, task.observations, algorithm_of(algorithm), generator=generator, callbacks=callbacks, **climb

@@ -74,21 +74,9 @@ def load_task(
     refuse_impossible(table, missing)
     model = entry.build(table, components, **wanted)
     values = entry.observations(table)
-    model.about = {}
     task = Task(name, model, table, Observations.of(values, names=table.names), wanted)
     model.about = task.about()
     return task
-
-
-def suit_threads(model: Any, observations: Observations) -> None:
-    """One thread where all rows fit in one block: there, a second one costs more in waiting than it computes.
-
-    On two busy cores a VAE on 272 rows took 41 s with two threads and 2 s with one.
-    """
-    import torch
-
-    if observations.n_items <= model.block_rows:
-        torch.set_num_threads(1)
 
 
 def refuse_impossible(table: Table, missing: str) -> None:

@@ -9,10 +9,10 @@ from onebound.emissions.gaussian import (
     DiagonalGaussian,
     FullGaussian,
     Gaussian,
-    GaussianEmission,
     SphericalGaussian,
     TiedGaussian,
 )
+from onebound.emissions.gaussian_base import GaussianEmission
 from onebound.emissions.neural import NeuralGaussian
 from onebound.emissions.priors import Beta, Dirichlet, Gamma, NormalInverseWishart
 from onebound.emissions.product import Product

@@ -134,7 +134,13 @@ class Emission(nn.Module, ABC):
         if y.is_floating_point():
             _refuse(name, obs, y.isinf(), "finite numbers", "Remove the row or mark the cell as missing (NaN)")
             if not self.takes_missing:
-                _refuse(name, obs, y.isnan(), "no missing cells", "Fill them in, drop the row or use covariance='diag'")
+                _refuse(
+                    name,
+                    obs,
+                    y.isnan(),
+                    "no missing cells",
+                    "Fill it in, drop the row, or choose a diagonal covariance (diag)",
+                )
         _refuse(name, obs, self.outside(y), self.domain, "Choose another model for this column or mend the cell")
 
     # --- the file --------------------------------------------------------------------------------------------------

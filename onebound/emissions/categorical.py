@@ -91,7 +91,7 @@ class TableEmission(Emission):
             counts = counts + extra * self.valid
         total = counts.sum(-1, keepdim=True)
         empty = total <= 0
-        self.table.assign(torch.where(empty, self.table.probabilities(), counts / total.masked_fill(empty, 1.0)))
+        self.table.assign(torch.where(empty, self.table.probabilities(), counts))
         silent = [k for k in range(self.n_components) if bool(empty[k].all())]
         return [f"component {k} has no weight: it keeps its probabilities" for k in silent]
 
@@ -144,7 +144,7 @@ class Categorical(TableEmission):
     @property
     def probability(self) -> Tensor:
         """p(symbol v in column d | k).  (K, D, V)"""
-        return self.table.probabilities()
+        return self.table.probabilities().detach()
 
     def counts(self, y: Tensor) -> Tensor:
         """One-hot, all 0 for a missing cell."""
@@ -184,7 +184,7 @@ class Bernoulli(TableEmission):
     @property
     def probability(self) -> Tensor:
         """p(y_d = 1 | k).  (K, D)"""
-        return self.table.probabilities()[..., 1]
+        return self.table.probabilities()[..., 1].detach()
 
     @torch.no_grad()
     def assign(self, probability: Any) -> None:
@@ -234,7 +234,7 @@ class Multinomial(TableEmission):
     @property
     def probability(self) -> Tensor:
         """p(v | k).  (K, V)"""
-        return self.table.probabilities()[:, 0]
+        return self.table.probabilities()[:, 0].detach()
 
     @torch.no_grad()
     def assign(self, probability: Any) -> None:

@@ -39,6 +39,9 @@ class Poisson(Emission):
     @property
     def rate(self) -> Tensor:
         """λ, the expected count.  (K, D)"""
+        return self._rate().detach()
+
+    def _rate(self) -> Tensor:
         return torch.where(self.support, self.log_rate.exp(), 0.0)
 
     def _log_rate(self) -> Tensor:
@@ -60,7 +63,7 @@ class Poisson(Emission):
         y = y.to(torch.float64)
         seen, count = _split(y)
         log_rate = self.log_rate.masked_fill(~self.support, 0.0)
-        out = count @ log_rate.T - seen @ self.rate.T - torch.lgamma(count + 1).sum(-1, keepdim=True)
+        out = count @ log_rate.T - seen @ self._rate().T - torch.lgamma(count + 1).sum(-1, keepdim=True)
         if not bool(self.support.all()):
             out = out.masked_fill(count @ (~self.support).to(count).T > 0, -INF)
         return out
@@ -68,7 +71,7 @@ class Poisson(Emission):
     @torch.no_grad()
     def sample(self, z: Tensor, generator: torch.Generator | None = None, context: Tensor | None = None) -> Tensor:
         """One row of counts for each component number in z.  (N,) → (N, D)"""
-        return torch.poisson(self.rate[z], generator=generator)
+        return torch.poisson(self._rate()[z], generator=generator)
 
     def n_parameters(self) -> int:
         """Rates above 0."""
@@ -82,7 +85,7 @@ class Poisson(Emission):
 
     def expected_log_prob(self, statistics: Statistics) -> Tensor:
         """Σ sum · ln λ − count · λ + base.  (K,), nats"""
-        per_cell = weighted(statistics.tensor("sum"), self._log_rate()) - statistics.tensor("count") * self.rate
+        per_cell = weighted(statistics.tensor("sum"), self._log_rate()) - statistics.tensor("count") * self._rate()
         return per_cell.sum(-1) + statistics.tensor("base")
 
     @torch.no_grad()
@@ -92,7 +95,11 @@ class Poisson(Emission):
         if self.prior:
             total, count = total + self.prior.shape - 1, count + self.prior.rate
         empty = count <= 0
-        self.assign(torch.where(empty, self.rate, total / count.masked_fill(empty, 1.0)))
+        # A sum above 0 keeps its rate above 0, however small: sum · ln 0 would be −inf.
+        mean = torch.where(
+            total > 0, (total / count.masked_fill(empty, 1.0)).clamp_min(torch.finfo(total.dtype).tiny), 0.0
+        )
+        self.assign(torch.where(empty, self._rate(), mean))
         return [
             f"component {k} has no weight: it keeps its rates" for k in range(self.n_components) if bool(empty[k].all())
         ]
@@ -102,7 +109,7 @@ class Poisson(Emission):
         if self.prior is None:
             return super().log_prior()
         more = torch.full_like(self.log_rate, self.prior.shape - 1)
-        return (weighted(more, self._log_rate()) - self.prior.rate * self.rate).sum()
+        return (weighted(more, self._log_rate()) - self.prior.rate * self._rate()).sum()
 
     @torch.no_grad()
     def prepare(self, columns: Columns) -> None:

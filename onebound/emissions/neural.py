@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from onebound.emissions.base import Emission
-from onebound.emissions.gaussian import LOG_2PI
+from onebound.emissions.gaussian_base import LOG_2PI
 from onebound.errors import InputError, Unsupported
 from onebound.observations import Columns
 from onebound.statistics import Statistics

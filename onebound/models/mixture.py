@@ -141,8 +141,8 @@ class Mixture(Model):
         obs = self.observe(y)
         if obs.n_items < self.n_components:
             raise InputError(
-                f"Mixture.initialize: expected at least as many rows as components, got {obs.n_items} rows for "
-                f"{self.n_components} components. Ask for fewer components."
+                f"Mixture.initialize: expected at least one row a component, {self.n_components} in all, "
+                f"got {obs.n_items}. Ask for fewer components."
             )
         columns = Columns.of(obs, self.block_rows)
         self.prepare(columns)

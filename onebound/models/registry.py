@@ -69,9 +69,7 @@ def register(
                 raise InputError(
                     f"{name}: option {', '.join(sorted(unknown))} is not understood; known: {options or 'none'}."
                 )
-            model = Mixture(emission(table, n_components, **chosen))
-            model.about = {"model": name, "columns": [c.name for c in table.columns], "options": chosen}
-            return model
+            return Mixture(emission(table, n_components, **chosen))
 
         REGISTRY[name] = Entry(name, summary, options, build, observations)
         return emission

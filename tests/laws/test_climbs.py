@@ -39,7 +39,7 @@ def test_every_algorithm_that_the_plan_allows_runs_and_reports_the_returned_para
     fit = ob.fit(model, obs, ALGORITHMS[name](), max_iter=5, tol=0, generator=case.generator())
     joint = oracles.log_joint(model, obs)
     w = obs.weights.numpy()
-    wanted = (np.where(w > 0, w * oracles.evidence(joint), 0.0)).sum() / w.sum()
+    wanted = (np.where(w > 0, w * np.nan_to_num(oracles.evidence(joint), neginf=0.0), 0.0)).sum() / w.sum()
     assert fit.evidence == pytest.approx(wanted, rel=1e-10)
     assert fit.bound == pytest.approx(fit.evidence - fit.gap, rel=1e-9, abs=1e-9)
     assert fit.trace[0].evidence == pytest.approx(before, rel=1e-12)
@@ -79,7 +79,7 @@ def test_em_and_eg_end_stationary(case: Case) -> None:
     obs, start = case.observations(), case.model()
     for algorithm in (ob.EM(), ob.EG()):
         model = clone(start)
-        fit = ob.fit(model, obs, algorithm, tol=1e-15, max_iter=20_000)
+        fit = ob.fit(model, obs, algorithm, tol=1e-14, max_iter=1500)
         # A floor or an exact zero that is reached leaves the interior, where stationarity is another condition.
         if not fit.repairs and fit.converged:
             loose = 1e-5 if not hitting_a_boundary(model) else np.inf
@@ -127,13 +127,13 @@ def test_em_equals_scikit_learn_from_the_same_start() -> None:
         means_init=means,
         precisions_init=np.linalg.inv(covariance),
     )
-    with pytest.warns(Warning):  # tol=0 never converges: both take 25 steps
+    with pytest.warns(UserWarning, match="converge"):  # tol=0 never converges: both take 25 steps
         peer.fit(y)
     model = ob.models.Mixture(ob.emissions.Gaussian(2, 2, floor=0.0)).assign(weights, mean=means, covariance=covariance)
     fit = ob.fit(model, y, ob.EM(), max_iter=25, tol=0)
     np.testing.assert_allclose(model.weights, peer.weights_, atol=1e-6)
-    np.testing.assert_allclose(model.emission.mean.detach(), peer.means_, atol=1e-6)
-    np.testing.assert_allclose(model.emission.covariance.detach(), peer.covariances_, atol=1e-6)
+    np.testing.assert_allclose(model.emission.mean, peer.means_, atol=1e-6)
+    np.testing.assert_allclose(model.emission.covariance, peer.covariances_, atol=1e-6)
     assert fit.evidence == pytest.approx(peer.score(y), abs=1e-6)
 
 

@@ -140,7 +140,10 @@ def test_the_score_estimator_is_unbiased(samples: int) -> None:
     exact = ob.Amortized(estimator="enumerated").surrogate(Categorical(logits), w, None)
     wanted = torch.autograd.grad(exact.sum(), (logits, w))
     n = 20_000
-    many, potentials = logits.detach().expand(n, -1).clone().requires_grad_(), w.detach().expand(n, -1).clone().requires_grad_()
+    many, potentials = (
+        logits.detach().expand(n, -1).clone().requires_grad_(),
+        w.detach().expand(n, -1).clone().requires_grad_(),
+    )
     e = ob.Amortized(estimator="score", samples=samples)
     value = e.surrogate(Categorical(many), potentials, torch.Generator().manual_seed(5))
     for estimate, truth in zip(torch.autograd.grad(value.sum(), (many, potentials)), wanted, strict=True):

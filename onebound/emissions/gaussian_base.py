@@ -1,0 +1,299 @@
+"""What the four Gaussian emissions share: means, moments, units, priors and floors.
+
+All arithmetic is in standardised coordinates x = (y − location) / scale, whose units the emission takes from the data once:
+gradients are then invariant to the units, and one floor fits every column. ln p(y) = ln p(x) − Σ ln scale.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from onebound.emissions.base import Emission
+from onebound.emissions.priors import NormalInverseWishart
+from onebound.errors import InputError
+from onebound.observations import Columns
+from onebound.statistics import Statistics
+
+LOG_2PI = math.log(2 * math.pi)
+# A component with less than this share of the weight has nothing to say about its parameters: it keeps them.
+EMPTY = 1e-12
+# Clipped eigenvalues stay this share above the floor, so that their logarithms above it are finite.
+ABOVE = 1e-9
+
+
+class GaussianEmission(Emission):
+    """N(y; μ_k, Σ_k). Statistics are moments about the means of the E step, so no large numbers cancel.
+
+    `floor`: no eigenvalue of Σ (in units of the columns' variances) falls below it. The unconstrained coordinates hold it
+    (Σ = floor · I + what they say), so no gradient can collapse a component; for the closed form, clipping eigenvalues is
+    the exact M step under that constraint, so the objective still cannot fall. Abstract: see `Gaussian`.
+    """
+
+    covariance_type: ClassVar[str]
+    location: Tensor
+    scale: Tensor
+
+    def __init__(
+        self,
+        n_components: int,
+        n_features: int,
+        *,
+        prior: NormalInverseWishart | None = None,
+        floor: float = 1e-6,
+    ) -> None:
+        super().__init__(n_components, n_features)
+        if not 0 <= floor < 1:
+            raise InputError(f"{type(self).__name__}: floor must be in [0, 1), got {floor!r}.")
+        self.prior, self.floor = prior, float(floor)
+        self.standard_mean = nn.Parameter(torch.zeros(n_components, n_features, dtype=torch.float64))
+        self.register_buffer("location", torch.zeros(n_features, dtype=torch.float64))
+        self.register_buffer("scale", torch.ones(n_features, dtype=torch.float64))
+
+    # What a covariance form defines. A scatter is (K, D, D) or (K, D); `pooled` sums what shares one covariance.
+
+    @abstractmethod
+    def _norms(self, diff: Tensor, observed: Tensor | None) -> Tensor:
+        """Mahalanobis norm squared of diff (K, n, D) plus ln |Σ_k| over the observed columns.  (K, n)"""
+
+    @abstractmethod
+    def _outer(self, a: Tensor, b: Tensor) -> Tensor:
+        """(a bᵀ + b aᵀ) / 2, or its diagonal.  (K, D), (K, D) → a scatter"""
+
+    @abstractmethod
+    def _second(self, diff: Tensor, r: Tensor) -> Tensor:
+        """Σ_n r_kn diff diffᵀ, or its diagonal.  (K, n, D), (K, n) → a scatter"""
+
+    @abstractmethod
+    def _count(self, cells: Tensor) -> Tensor:
+        """Counts of observed cells (K, D) in the shape that goes with a scatter's covariance."""
+
+    @abstractmethod
+    def _pooled(self, x: Tensor) -> Tensor:
+        """A scatter, or a count that goes with one, summed over what shares one covariance."""
+
+    @abstractmethod
+    def _energy(self, scatter: Tensor, count: Tensor) -> Tensor:
+        """tr(Σ⁻¹ scatter) + count · ln |Σ|, pooled or not.  (K or fewer,)"""
+
+    @abstractmethod
+    def _variances(self) -> Tensor:
+        """The covariances themselves, pooled shape, standardised."""
+
+    @abstractmethod
+    def _set(self, variance: Tensor) -> list[int]:
+        """Write the covariances (pooled shape), clipped at the floor; which ones were clipped."""
+
+    @abstractmethod
+    def _at_floor(self) -> list[int]:
+        """Which covariances touch the floor."""
+
+    @abstractmethod
+    def _prior_scatter(self) -> tuple[Tensor, float]:
+        """Ψ₀ and its count for one covariance."""
+
+    # --- the distribution ------------------------------------------------------------------------------------------
+
+    @property
+    def mean(self) -> Tensor:
+        """μ in the data's units.  (K, D)"""
+        return (self.location + self.scale * self.standard_mean).detach()
+
+    @property
+    @abstractmethod
+    def standard_covariance(self) -> Tensor:
+        """Σ in standardised coordinates, one for each component.  (K, D, D)"""
+
+    @property
+    def covariance(self) -> Tensor:
+        """Σ in the data's units, one for each component whatever is shared.  (K, D, D)"""
+        return (self.standard_covariance * self.scale[:, None] * self.scale).detach()
+
+    def standardize(self, y: Tensor) -> Tensor:
+        """x = (y − location) / scale in float64; NaN stays NaN.  (N, D)"""
+        return (y.to(torch.float64) - self.location) / self.scale
+
+    def log_prob(self, y: Tensor, context: Tensor | None = None) -> Tensor:
+        """ln N(y; μ_k, Σ_k), nats; missing cells integrated out where the form allows.  (N, D) → (N, K)"""
+        x = self.standardize(y)  # (n, D)
+        observed = _observed(x)
+        diff = _differences(x, self.standard_mean, observed)  # (K, n, D)
+        constant = LOG_2PI + 2 * self.scale.log()  # (D,)
+        total = constant.sum() if observed is None else observed.to(x) @ constant  # () or (n,)
+        return -0.5 * (self._norms(diff, observed) + total).T
+
+    @torch.no_grad()
+    def sample(self, z: Tensor, generator: torch.Generator | None = None, context: Tensor | None = None) -> Tensor:
+        """y = μ_z + L_z ε.  (N,) → (N, D)"""
+        noise = torch.randn(len(z), self.n_features, dtype=torch.float64, generator=generator)
+        factor = torch.linalg.cholesky(self.standard_covariance)[z]  # (N, D, D)
+        x = self.standard_mean[z] + (factor @ noise.unsqueeze(-1)).squeeze(-1)
+        return self.location + self.scale * x
+
+    # --- the M step ------------------------------------------------------------------------------------------------
+
+    def statistics(self, y: Tensor, weights: Tensor) -> Statistics:
+        """Count, first and second moment of each component about its current mean."""
+        x = self.standardize(y)
+        observed = _observed(x)
+        point = self.standard_mean.detach()
+        diff = _differences(x, point, observed)  # (K, n, D)
+        r = weights.T  # (K, n)
+        cells = r.sum(-1, keepdim=True).expand_as(point) if observed is None else r @ observed.to(x)
+        return Statistics(
+            {
+                "count": cells.clone(),  # (K, D): observed cells
+                "first": (r.unsqueeze(1) @ diff).squeeze(1),  # (K, D)
+                "second": self._second(diff, r),
+            },
+            {"mean": point.clone()},
+        )
+
+    def _scatter(self, statistics: Statistics, mean: Tensor) -> Tensor:
+        """Second moments about `mean` instead: S − 2 s₁dᵀ (symmetrised) + n ddᵀ with d = mean − old mean."""
+        shift = mean - statistics.about["mean"]
+        square = self._outer(shift, shift)
+        count = self._count(statistics.tensor("count"))
+        cross = self._outer(statistics.tensor("first"), shift)
+        return statistics.tensor("second") - 2 * cross + _like(count, square) * square
+
+    def expected_log_prob(self, statistics: Statistics) -> Tensor:
+        """Σ r ln N(y; μ_k, Σ_k) under the current parameters.  (K,), nats"""
+        count = statistics.tensor("count")
+        constant = (count * (LOG_2PI + 2 * self.scale.log())).sum(-1)
+        return -0.5 * (self._energy(self._scatter(statistics, self.standard_mean), self._count(count)) + constant)
+
+    @torch.no_grad()
+    def maximize(self, statistics: Statistics, *, partial: bool = False) -> list[str]:
+        """Weighted means and scatter (with a prior: the mode). An empty component keeps its parameters."""
+        count, first = statistics.tensor("count"), statistics.tensor("first")
+        point = statistics.about["mean"]
+        strength = self.prior.mean_strength if self.prior else 0.0
+        # Standardised coordinates put the prior's mean, the data mean, at 0.
+        empty = count + strength <= EMPTY * count.sum(0)
+        mean = torch.where(
+            empty, point, point + (first - strength * point) / (count + strength).masked_fill(empty, 1.0)
+        )
+        scatter, cells = self._scatter(statistics, mean), self._count(count)
+        if self.prior:
+            scatter, cells = scatter + strength * self._outer(mean, mean), cells + float(strength > 0)
+        scatter, cells = self._pooled(scatter), self._pooled(cells)
+        if self.prior:
+            prior_scatter, prior_count = self._prior_scatter()
+            scatter, cells = scatter + prior_scatter, cells + prior_count
+        alone = cells <= EMPTY * count.sum(0).max()
+        updated = scatter / _like(cells.masked_fill(alone, 1.0), scatter)
+        self.standard_mean.copy_(mean)
+        clipped = self._set(torch.where(_like(alone, scatter), self._variances(), updated))
+        nothing = [k for k in range(self.n_components) if bool(empty[k].all())]
+        return [f"component {k} has no weight: it keeps its mean and covariance" for k in nothing] + [
+            f"component {k}: its covariance was clipped at the floor" for k in clipped if k not in nothing
+        ]
+
+    def log_prior(self) -> Tensor:
+        """ln p(μ, Σ) up to a constant, nats, in the coordinates of the M step."""
+        if self.prior is None:
+            return super().log_prior()
+        strength = self.prior.mean_strength
+        scatter = strength * self._outer(self.standard_mean, self.standard_mean)
+        count = self._count(torch.full_like(self.standard_mean, float(strength > 0)))
+        prior_scatter, prior_count = self._prior_scatter()
+        return -0.5 * self._energy(self._pooled(scatter) + prior_scatter, self._pooled(count) + prior_count).sum()
+
+    @torch.no_grad()
+    def project(self) -> list[str]:
+        """Nothing to mend, for the coordinates hold the floor; but a covariance that touches it is named."""
+        return [f"component {k}: its covariance is at the floor" for k in self._at_floor()]
+
+    # --- the data --------------------------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def prepare(self, columns: Columns) -> None:
+        """Take location and scale from the data; a constant column is refused: its variance would be 0."""
+        for d, name in enumerate(columns.names):
+            if columns.count[d] == 0:
+                raise InputError(f"{type(self).__name__}: {name} has no observed cell. Drop it.")
+            if not bool(torch.isfinite(columns.variance[d])):
+                raise InputError(
+                    f"{type(self).__name__}: {name} must have squares below 1e308. Divide it by its scale."
+                )
+            if columns.variance[d] <= (1e-14 * columns.mean[d]) ** 2 or columns.variance[d] < 1e-290:
+                raise InputError(
+                    f"{type(self).__name__}: {name} must vary, got {columns.mean[d]:g} in every row. "
+                    "Drop it: a Gaussian's variance would be 0."
+                )
+        mean, covariance = self.mean.clone(), self.covariance.clone()
+        self.location.copy_(columns.mean)
+        self.scale.copy_(self._units(columns.variance).sqrt())
+        self._assign_standard((mean - self.location) / self.scale, covariance / (self.scale[:, None] * self.scale))
+
+    def _units(self, variance: Tensor) -> Tensor:
+        return variance
+
+    @abstractmethod
+    def _assign_standard(self, mean: Tensor, covariance: Tensor) -> None:
+        """Set standardised mean (K, D) and covariance (K, D, D)."""
+
+    @torch.no_grad()
+    def assign(self, mean: Any, covariance: Any) -> None:
+        """Set μ (K, D) and Σ in the data's units: (K, D, D), (D, D) tied, (K, D) diagonal or (K,) spherical."""
+        k, d = self.n_components, self.n_features
+        mean = torch.as_tensor(mean, dtype=torch.float64)
+        sigma = torch.as_tensor(covariance, dtype=torch.float64)
+        shape = {"full": (k, d, d), "tied": (d, d), "diag": (k, d), "spherical": (k,)}[self.covariance_type]
+        if mean.shape != (k, d) or sigma.shape != shape:
+            raise InputError(
+                f"{type(self).__name__}.assign: expected mean {(k, d)} and covariance {shape}, "
+                f"got {tuple(mean.shape)} and {tuple(sigma.shape)}."
+            )
+        dense = {
+            "full": lambda: sigma,
+            "tied": lambda: sigma.expand(k, d, d),
+            "diag": lambda: torch.diag_embed(sigma),
+            "spherical": lambda: torch.eye(d, dtype=torch.float64) * sigma[:, None, None],
+        }[self.covariance_type]()
+        if bool((torch.linalg.eigvalsh(dense) <= 0).any()) or not bool(torch.isfinite(mean).all()):
+            raise InputError(f"{type(self).__name__}.assign: covariance must be positive definite and mean finite.")
+        self._assign_standard((mean - self.location) / self.scale, dense / (self.scale[:, None] * self.scale))
+
+    def coordinates(self, y: Tensor) -> Tensor:
+        """Standardised columns, missing cells at 0.  (N, D)"""
+        return self.standardize(y).nan_to_num(nan=0.0)
+
+    def features(self, y: Tensor) -> Tensor:
+        """x and its squares and products (squares only beyond 16 columns).  (N, F)"""
+        x = self.coordinates(y)
+        if self.n_features > 16:
+            return torch.cat([x, x**2], -1)
+        i, j = torch.triu_indices(self.n_features, self.n_features)
+        return torch.cat([x, x[:, i] * x[:, j]], -1)
+
+    def arguments(self) -> dict[str, Any]:
+        """The constructor's arguments but the prior."""
+        return {
+            "n_components": self.n_components,
+            "n_features": self.n_features,
+            "floor": self.floor,
+        }
+
+
+def _observed(x: Tensor) -> Tensor | None:
+    """Which cells are observed, None where all are.  (n, D)"""
+    missing = x.isnan()
+    return ~missing if bool(missing.any()) else None
+
+
+def _differences(x: Tensor, mean: Tensor, observed: Tensor | None) -> Tensor:
+    """x − mean for every component, 0 in missing cells.  (K, n, D)"""
+    if observed is None:
+        return x - mean.unsqueeze(1)
+    return torch.where(observed, x.nan_to_num() - mean.unsqueeze(1), 0.0)
+
+
+def _like(count: Tensor, scatter: Tensor) -> Tensor:
+    """`count` with the trailing axes that let it multiply `scatter`."""
+    return count.reshape(*count.shape, *([1] * (scatter.ndim - count.ndim)))

@@ -1,0 +1,100 @@
+"""The optimisers of the gradient M step, on functions whose minima are known."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from onebound.algorithms.optimizers import LBFGS, Adam, wolfe
+
+
+def rosenbrock(x: Tensor) -> tuple[float, Tensor]:
+    x = x.detach().requires_grad_()
+    value = (100 * (x[1:] - x[:-1] ** 2) ** 2 + (1 - x[:-1]) ** 2).sum()
+    return float(value.detach()), torch.autograd.grad(value, x)[0]
+
+
+def test_lbfgs_finds_the_bottom_of_a_curved_valley() -> None:
+    x = torch.tensor([-1.2, 1.0, -0.5, 0.8], dtype=torch.float64)
+    optimizer = LBFGS()
+    for _ in range(100):
+        value, gradient = rosenbrock(x)
+        x = optimizer.step(x, value, gradient, rosenbrock)
+    torch.testing.assert_close(x, torch.ones(4, dtype=torch.float64), rtol=1e-8, atol=1e-8)
+
+
+def test_lbfgs_never_raises_the_objective_and_stays_where_nothing_is_lower() -> None:
+    x = torch.tensor([-1.2, 1.0], dtype=torch.float64)
+    optimizer, last = LBFGS(), math.inf
+    for _ in range(80):
+        value, gradient = rosenbrock(x)
+        assert value <= last + 1e-14
+        last, x = value, optimizer.step(x, value, gradient, rosenbrock)
+    bottom = torch.ones(2, dtype=torch.float64)
+    value, gradient = rosenbrock(bottom)
+    assert torch.equal(LBFGS().step(bottom, value, gradient, rosenbrock), bottom)
+
+
+@pytest.mark.parametrize("cliff", [1e-3, 0.1, 0.6])
+def test_a_line_search_turns_back_from_infinity(cliff: float) -> None:
+    """f(x) = −ln(cliff − x) − 5x is +∞ from the cliff on; the first trial step goes far beyond it."""
+
+    def f(x: Tensor) -> tuple[float, Tensor]:
+        left = cliff - float(x[0])
+        if left <= 0:
+            return math.inf, torch.zeros(1, dtype=torch.float64)
+        return -math.log(left) - 50 * float(x[0]), torch.tensor([1 / left - 50], dtype=torch.float64)
+
+    x = torch.tensor([-1.0], dtype=torch.float64)
+    optimizer = LBFGS()
+    for _ in range(40):
+        value, gradient = f(x)
+        x = optimizer.step(x, value, gradient, f)
+    assert float(x[0]) == pytest.approx(cliff - 1 / 50, abs=1e-6)
+
+
+def test_a_step_satisfies_the_wolfe_conditions() -> None:
+    x = torch.tensor([-1.2, 1.0], dtype=torch.float64)
+    value, gradient = rosenbrock(x)
+    found = wolfe(x, value, gradient, -gradient, 1.0, rosenbrock)
+    assert found is not None
+    t, after = found
+    slope = -float(gradient @ gradient)
+    assert rosenbrock(x - t * gradient)[0] <= value + 1e-4 * t * slope
+    assert abs(float(after @ -gradient)) <= -0.9 * slope
+
+
+def test_adam_takes_the_steps_of_torchs_adam() -> None:
+    start = torch.tensor([-1.2, 1.0, 0.3], dtype=torch.float64)
+    ours, x = Adam(0.05), start.clone()
+    theirs = torch.nn.Parameter(start.clone())
+    peer = torch.optim.Adam([theirs], lr=0.05)
+    for _ in range(50):
+        x = ours.step(x, rosenbrock(x)[1])
+        theirs.grad = rosenbrock(theirs)[1]
+        peer.step()
+    torch.testing.assert_close(x, theirs.detach(), rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("build", [lambda: Adam(0.01), LBFGS])
+def test_a_state_that_is_read_back_goes_on_at_the_same_bits(build: object) -> None:
+    def run(optimizer: object, x: Tensor, n: int) -> Tensor:
+        for _ in range(n):
+            value, gradient = rosenbrock(x)
+            x = (
+                optimizer.step(x, gradient)
+                if isinstance(optimizer, Adam)
+                else optimizer.step(x, value, gradient, rosenbrock)
+            )
+        return x
+
+    start = torch.tensor([-1.2, 1.0], dtype=torch.float64)
+    whole = run(build(), start, 20)
+    first = build()
+    x = run(first, start, 9)
+    second = build()
+    second.load_state_dict(first.state_dict())
+    assert torch.equal(run(second, x, 11), whole)
