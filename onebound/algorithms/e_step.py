@@ -21,6 +21,7 @@ class EStep(ABC):
     rises: ClassVar[bool] = False
     noisy: ClassVar[bool] = False
     learned: ClassVar[bool] = False
+    why: ClassVar[str] = ""  # what becomes of the gap, for the plan
 
     @abstractmethod
     def __call__(self, obs: Observations, exact: Structure, generator: torch.Generator | None) -> Structure:
@@ -39,6 +40,7 @@ class Exact(EStep):
     """q = p(z | y), summed exactly: the gap is 0."""
 
     rises = True
+    why = "summed exactly, so the gap is 0"
 
     def __call__(self, obs: Observations, exact: Structure, generator: torch.Generator | None) -> Structure:
         """The exact posterior itself."""
@@ -52,6 +54,7 @@ class PosteriorSamples(EStep):
     """q̂ = the empirical distribution of S draws from p(z | y) (MCEM): a distribution too, with a gap that S closes."""
 
     noisy = True
+    why = "sampled from the exact posterior; more samples close the gap"
 
     def __init__(self, samples: int = 10) -> None:
         self.samples = _positive("PosteriorSamples", "samples", samples)
@@ -68,6 +71,7 @@ class Argmax(EStep):
     """q = all mass on the best z (hard EM, Viterbi training): H(q) = 0 and the gap is −ln p(z* | y)."""
 
     rises = True
+    why = "one value each, so the gap is −ln p(z | y)"
 
     def __call__(self, obs: Observations, exact: Structure, generator: torch.Generator | None) -> Structure:
         """A point mass on the argmax."""
@@ -87,6 +91,7 @@ class Amortized(EStep):
 
     exact_posterior = False
     learned = True
+    why = "the network climbs L too, and the gap is reported"
 
     def __init__(self, recognition: nn.Module | None = None, samples: int = 1, estimator: str = "enumerated") -> None:
         self.recognition = recognition

@@ -25,7 +25,7 @@ class Plan:
         lines = [f"{self.algorithm} on {self.model}"]
         for r in self.rows:
             lines.append(f"  {r['kind']:<9} {r['name']:<12} {r['step']}")
-            lines += textwrap.wrap(r["why"], 80, initial_indent=" " * 25, subsequent_indent=" " * 25)
+            lines += textwrap.wrap(r["why"], 80, initial_indent=" " * 14, subsequent_indent=" " * 14)
         return "\n".join(lines)
 
 
@@ -39,11 +39,11 @@ def plan(model: Model, algorithm: Any = None) -> Plan:
     >>> print(ob.plan(ob.models.Mixture(ob.emissions.Poisson(2, 1))))
     EM on Mixture of 2 Poisson
       latent    z            exact posterior
-                             the component of an item, one of 2: summed exactly
+                  the component of an item, one of 2: summed exactly, so the gap is 0
       parameter weights      closed form
-                             normalised expected counts (1 free)
+                  normalised expected counts (1 free)
       parameter emission     closed form
-                             Poisson: weighted means (2 free)
+                  Poisson: weighted means (2 free)
     """
     chosen = resolve(model, algorithm)
     rows = [_latent_row(model, chosen), *(_part_row(p, chosen) for p in model.parts())]
@@ -121,18 +121,8 @@ def with_batches(algorithm: Algorithm, batch_size: int | None) -> Algorithm:
 
 
 def _latent_row(model: Model, algorithm: Algorithm) -> dict[str, str]:
-    latent = model.latents()[0]
-    why = (
-        "summed exactly"
-        if latent.exact_posterior and algorithm.e_step.exact_posterior
-        else "q climbs L, the gap is reported"
-    )
-    return {
-        "kind": "latent",
-        "name": latent.name,
-        "step": algorithm.e_step.describe(),
-        "why": f"{latent.what}: {why}",
-    }
+    latent, e = model.latents()[0], algorithm.e_step
+    return {"kind": "latent", "name": latent.name, "step": e.describe(), "why": f"{latent.what}: {e.why}"}
 
 
 def _part_row(part: Part, algorithm: Algorithm) -> dict[str, str]:

@@ -160,27 +160,14 @@ def show_fit(task: Any, fit: Any, output: str | None) -> None:
         facts.add_row(Text(name, style="cyan"), text)
     show(Text(headline(task), style="bold"), "", facts, "", parameters_table(fit.model, task.table.names))
     show("")
-    for repair in repairs_told(fit.trace):
+    for repair in repairs_told(fit.repairs):
         show(Text(f"Repaired: {repair}", style="yellow"))
     show(Text(f"Saved to {output}" if output else "Nothing was saved; give -o FILE to keep the model."))
 
 
-def repairs_told(trace: Iterable[Any]) -> list[str]:
-    """Each repair once, with how often it was made; components counted from 1, as in the tables."""
-    when: dict[str, list[int]] = {}
-    for record in trace:
-        for repair in record.repairs:
-            when.setdefault(repair, []).append(record.iteration)
-    told = []
-    for repair, iterations in when.items():
-        text = re.sub(r"component (\d+)", lambda found: f"component {int(found[1]) + 1}", repair)
-        often = (
-            f"iteration {iterations[0]}"
-            if len(iterations) == 1
-            else f"{len(iterations)} times from iteration {iterations[0]}"
-        )
-        told.append(f"{text} ({often}).")
-    return told
+def repairs_told(repairs: Iterable[str]) -> list[str]:
+    """The repairs with components counted from 1, as in the tables."""
+    return [re.sub(r"component (\d+)", lambda found: f"component {int(found[1]) + 1}", f"{text}.") for text in repairs]
 
 
 def _facts(task: Any, fit: Any) -> Iterable[tuple[str, str]]:
