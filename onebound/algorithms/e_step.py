@@ -40,7 +40,7 @@ class Exact(EStep):
     """q = p(z | y), summed exactly: the gap is 0."""
 
     rises = True
-    why = "summed exactly, so the gap is 0"
+    why = "summed exactly, gap 0"
 
     def __call__(self, obs: Observations, exact: Structure, generator: torch.Generator | None) -> Structure:
         """The exact posterior itself."""

@@ -39,7 +39,7 @@ def plan(model: Model, algorithm: Any = None) -> Plan:
     >>> print(ob.plan(ob.models.Mixture(ob.emissions.Poisson(2, 1))))
     EM on Mixture of 2 Poisson
       latent    z            exact posterior
-                  the component of an item, one of 2: summed exactly, so the gap is 0
+                  the component of an item, one of 2: summed exactly, gap 0
       parameter weights      closed form
                   normalised expected counts (1 free)
       parameter emission     closed form
