@@ -214,7 +214,7 @@ class Climb:
     ) -> None:
         objective = None if bound is None else bound + self._prior() / self.total_weight
         record = Record(
-            self.iteration, after, self.passes, bound, evidence, gap, objective, self._clock(), running, repairs
+            self.iteration + 1, after, self.passes, bound, evidence, gap, objective, self._clock(), running, repairs
         )
         self.trace.append(record)
         for callback in self.callbacks:
@@ -236,8 +236,8 @@ class Climb:
         }
         where = f" in {max(drops, key=lambda k: drops[k])}" if drops else ""
         raise NotMonotone(
-            f"{self.algorithm.name}: the objective must not fall, but it fell by {fall:.3g} nats at the {step} of iteration "
-            f"{self.iteration}{where}. Please report it with the data; fit(..., algorithm=ob.EG()) does not rely on this step."
+            f"{self.algorithm.name}: the objective must not fall, but it fell by {fall:.3g} nats at the {step} of "
+            f"iteration {self.iteration + 1}{where}. Please report it with the data; ob.EG() does not rely on this step."
         )
 
     # --- stopping --------------------------------------------------------------------------------------------------

@@ -154,7 +154,7 @@ class _GradientRun(MStepRun):
         if not (math.isfinite(value) and math.isfinite(steepest)):
             raise NonFinite(
                 f"Gradient.step: expected a finite loss and gradient, got {value:g} with |∇| {steepest:g} in iteration "
-                f"{iteration}. Lower lr, or start elsewhere."
+                f"{iteration + 1}. Lower lr, or start elsewhere."
             )
         reached, passes = None, 0
         if isinstance(self.optimizer, LBFGS):

@@ -8,10 +8,11 @@ from typing import Any
 
 @dataclass
 class Record:
-    """Means per item, in nats. `after` "E": L, ln p(y) and gap of the parameters before the M step that follows.
+    """Means per item, in nats.
 
-    `after` "M": L with q held; its evidence and gap are filled in by the next E step (None where nothing evaluated them).
-    `objective` = bound + ln p(Θ) / Σ weight. `running`: a mean over the mini-batches of a pass, not one evaluation.
+    `after` "E": L, ln p(y) and gap of what `iteration` − 1 M steps have reached. `after` "M": L with q held; its evidence
+    and gap are filled in by the next E step (None where nothing evaluated them). `objective` = bound + ln p(Θ) / Σ weight.
+    `passes` over the data so far. `running`: a mean over the mini-batches of a pass, not one evaluation.
     """
 
     iteration: int

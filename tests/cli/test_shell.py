@@ -66,7 +66,7 @@ def test_fit_prints_json_for_machines(shell: Shell, faithful: str, option: str, 
 
 def test_tol_0_leaves_max_iter_as_the_only_stop(shell: Shell, faithful: str) -> None:
     result = strict_json(shell("fit", "gaussian-mixture", faithful, "--tol", "0", "--max-iter", "60", "--json"))
-    assert [r["iteration"] for r in result["trace"] if r["after"] == "M"][-1:] == [59]
+    assert [r["iteration"] for r in result["trace"] if r["after"] == "M"][-1:] == [60]
     assert [r["after"] for r in result["trace"]] == ["E", "M"] * 60 + ["E"]
     assert result["reason"] == "max_iter"
 

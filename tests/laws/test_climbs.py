@@ -29,6 +29,7 @@ def test_the_objective_never_falls(case: Case, name: str) -> None:
     rises = np.diff([r.objective for r in fit.trace])
     assert rises.min() >= -scale
     assert [r.after for r in fit.trace] == ["E", "M"] * 60 + ["E"]
+    assert [r.iteration for r in fit.trace] == sorted([*range(1, 61), *range(1, 62)])
 
 
 @pytest.mark.parametrize("case", CLOSED, ids=repr)
@@ -149,7 +150,7 @@ def test_a_fall_of_the_objective_is_raised_with_the_step_and_the_component(monke
         return repairs
 
     monkeypatch.setattr(type(model.emission), "maximize", wrong)
-    with pytest.raises(ob.errors.NotMonotone, match="M step of iteration 0 in emission, component 1"):
+    with pytest.raises(ob.errors.NotMonotone, match="M step of iteration 1 in emission, component 1"):
         ob.fit(model, y, ob.EM())
 
 
