@@ -19,14 +19,11 @@ from onebound.algorithms.named import Algorithm
 from onebound.algorithms.optimizers import Adam
 from onebound.algorithms.plan import gradient_from_data
 from onebound.algorithms.sweep import Sweep, sweep
-from onebound.algorithms.trace import Record
-from onebound.errors import NotMonotone
+from onebound.algorithms.trace import Record, flat, require_risen
 from onebound.models.base import Model
 from onebound.observations import Observations
 from onebound.recognition import recognition_for
 
-# What rounding may take from the objective, in units of Σ w (1 + |ln p(y)|).
-ROUNDING = 1e-10
 # Below this gradient per item (in unconstrained coordinates) a point is called stationary.
 STATIONARY = 1e-7
 
@@ -180,28 +177,30 @@ class Climb:
 
     def _record_e(self, here: Sweep, running: bool = False) -> None:
         bound, evidence, gap = (x / here.weight for x in (here.bound, here.evidence, here.gap))
-        if self.trace and not self.trace[-1].running:
-            last = self.trace[-1]  # the record after M: what is known of its parameters only now
-            last.evidence = evidence
-            if last.bound is None and self.algorithm.e_step.learned:
-                last.bound, last.objective = bound, bound + self._prior() / self.total_weight
-            last.gap = None if last.bound is None else evidence - last.bound
-        previous = self.trace[-1] if self.trace else None
+        previous = self.trace[-1] if self.trace and not self.trace[-1].running else None
+        if previous is not None:  # the record after M: what is known of its parameters only now
+            previous.evidence = evidence
+            if previous.bound is None and self.algorithm.e_step.learned:
+                previous.bound, previous.objective = bound, bound + self._prior() / self.total_weight
+            previous.gap = None if previous.bound is None else evidence - previous.bound
         self._append("E", bound, evidence, gap, running=running)
-        if previous is not None and self.algorithm.e_step.rises and previous.objective is not None and not running:
-            self._require_risen(previous, here.scale, "E step", {}, {})
+        if previous is not None and self.algorithm.e_step.rises:
+            require_risen(self.algorithm.name, previous, self.trace[-1], self.total_weight, here.scale)
 
     def _record_m(self, here: Sweep, done: Step, before: dict[str, torch.Tensor]) -> None:
         complete = here.statistics is not None and all(p.sufficient for p in self.model.parts())
-        bound: float | None
+        bound: float | None = None
         if done.reached is not None:  # a line search has re-run E: L of its own last q
             bound = done.reached.bound / done.reached.weight
-        else:
-            bound = self._q(here) / here.weight if complete else None
+        elif complete:
+            bound = self._q(here) / here.weight
         previous = self.trace[-1]
         self._append("M", bound, None, None, repairs=done.repairs)
         if before:
-            self._require_risen(previous, here.scale, "M step", before, self._q_by_component(here))
+            falls = {
+                part: b - a for (part, b), a in zip(before.items(), self._q_by_component(here).values(), strict=True)
+            }
+            require_risen(self.algorithm.name, previous, self.trace[-1], self.total_weight, here.scale, falls)
 
     def _append(
         self,
@@ -220,26 +219,6 @@ class Climb:
         for callback in self.callbacks:
             self._asked_to_stop |= callback(record) is True
 
-    def _require_risen(
-        self, previous: Record, scale: float, step: str, before: dict[str, torch.Tensor], after: dict[str, torch.Tensor]
-    ) -> None:
-        """The guarantee of EM: raise NotMonotone where the objective fell by more than rounding can explain."""
-        now = self.trace[-1]
-        assert now.objective is not None
-        assert previous.objective is not None
-        fall = (previous.objective - now.objective) * self.total_weight
-        if fall <= ROUNDING * scale:
-            return
-        drops = {
-            f"{part}, component {int((b - after[part]).argmax())}": float((b - after[part]).max())
-            for part, b in before.items()
-        }
-        where = f" in {max(drops, key=lambda k: drops[k])}" if drops else ""
-        raise NotMonotone(
-            f"{self.algorithm.name}: the objective must not fall, but it fell by {fall:.3g} nats at the {step} of "
-            f"iteration {self.iteration + 1}{where}. Please report it with the data; ob.EG() does not rely on this step."
-        )
-
     # --- stopping --------------------------------------------------------------------------------------------------
 
     def _out_of_budget(self) -> bool:
@@ -256,20 +235,11 @@ class Climb:
     def _arrived(self) -> bool:
         if self._stationary:
             self.reason = "stationary"
-        elif self.limits.tol > 0 and self._flat():
+        elif flat(self.trace, self.limits.window, self.limits.tol):
             self.reason = "relative change"
         else:
             return False
         return True
-
-    def _flat(self) -> bool:
-        """Whether L (with the prior) changed by less than tol · (1 + |L|) per item, window against window."""
-        w = self.limits.window
-        e = [r.objective for r in self.trace[-4 * w :] if r.after == "E" and r.objective is not None]
-        if len(e) < 2 * w:
-            return False
-        now, then = sum(e[-w:]) / w, sum(e[-2 * w : -w]) / w
-        return abs(now - then) < self.limits.tol * (1 + abs(now))
 
     # --- parts of a run, and its state -----------------------------------------------------------------------------
 

@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
+
+from torch import Tensor
+
+from onebound.errors import NotMonotone
+
+# What rounding may take from the objective, in units of Σ w (1 + |ln p(y)|).
+ROUNDING = 1e-10
 
 
 @dataclass
@@ -29,3 +37,32 @@ class Record:
     def as_dict(self) -> dict[str, Any]:
         """The record as plain values."""
         return asdict(self)
+
+
+def flat(trace: Sequence[Record], window: int, tol: float) -> bool:
+    """Whether the objective changed by less than tol · (1 + |objective|) per item, a window's mean against the last's."""
+    recent = [r.objective for r in trace[-4 * window :] if r.after == "E" and r.objective is not None]
+    if tol <= 0 or len(recent) < 2 * window:
+        return False
+    now, then = sum(recent[-window:]) / window, sum(recent[-2 * window : -window]) / window
+    return abs(now - then) < tol * (1 + abs(now))
+
+
+def require_risen(
+    name: str, previous: Record, now: Record, weight: float, scale: float, falls: Mapping[str, Tensor] | None = None
+) -> None:
+    """The guarantee of EM: raise NotMonotone where the objective fell by more than rounding can explain.
+
+    `falls`: how much each part's share of L fell, by component, to name the culprit.
+    """
+    if previous.objective is None or now.objective is None:
+        return
+    fall = (previous.objective - now.objective) * weight
+    if fall <= ROUNDING * scale:
+        return
+    worst = max(falls, key=lambda part: float(falls[part].max())) if falls else None
+    where = f" in {worst}, component {int(falls[worst].argmax())}" if falls and worst else ""
+    raise NotMonotone(
+        f"{name}: the objective must not fall, but it fell by {fall:.3g} nats at the {now.after} step of iteration "
+        f"{now.iteration}{where}. Please report it with the data; ob.EG() does not rely on this step."
+    )
