@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from onebound.errors import InputError
+from onebound.numerics import INF
 from onebound.observations import Observations, weighted_total
 
 
@@ -72,6 +73,10 @@ class Distribution(Protocol):
     def entropy(self) -> Tensor:
         """H.  (N,)"""
 
+    @property
+    def infeasible(self) -> Tensor:
+        """Items with no allowed z.  (N,) boolean"""
+
     def expected(self, log_potentials: Tensor) -> Tensor:
         """⟨marginals, log_potentials⟩.  (N,)"""
 
@@ -81,11 +86,12 @@ class Distribution(Protocol):
 
 def both_readings(q: Distribution, exact: Distribution, weights: Tensor) -> Bound:
     """L of q under the model whose exact posterior is `exact` (ln Z of it is ln p(y)).   Equations (1) and (2)."""
+    nothing = q.infeasible | exact.infeasible  # no z at all: L is −inf, as ln p(y) is
     return Bound(
-        expected_log_joint=q.expected(exact.log_potentials),
+        expected_log_joint=q.expected(exact.log_potentials).masked_fill(nothing, -INF),
         entropy=q.entropy,
         evidence=exact.log_partition,
-        gap=q.kl(exact),
+        gap=q.kl(exact).masked_fill(q.infeasible & ~exact.infeasible, INF),
         weights=weights,
     )
 
@@ -107,17 +113,18 @@ def bound(model: Any, y: Any, q: Any = None) -> Bound:
     parts = []
     for start, block in zip(range(0, obs.n_items, model.block_rows), obs.blocks(model.block_rows), strict=True):
         exact = model.posterior(block)
-        chosen = exact if pick is None else pick(block, start).restrict(exact.log_potentials)
+        chosen = exact if pick is None else pick(block, start, exact)
         parts.append(both_readings(chosen, exact, block.weights))
     log_joint, entropy, evidence, gap, weights = (torch.cat([getattr(p, name) for p in parts]) for name in PER_ITEM)
     return Bound(log_joint, entropy, evidence, gap, weights)
 
 
-def _picker(q: Any, n_items: int) -> Callable[[Observations, int], Any] | None:
+def _picker(q: Any, n_items: int) -> Callable[[Observations, int, Any], Any] | None:
     if q is None:
         return None
     if callable(q):
-        return lambda block, start: q(block)
+        # A network cannot know what the model forbids; a given Posterior is taken at its word.
+        return lambda block, start, exact: q(block).restrict(exact.log_potentials)
     if len(q.log_potentials) != n_items:
         raise InputError(f"bound: q must cover the {n_items} items of y, got {len(q.log_potentials)}.")
-    return lambda block, start: q.select(slice(start, start + block.n_items))
+    return lambda block, start, exact: q.select(slice(start, start + block.n_items))

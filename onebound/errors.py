@@ -47,6 +47,21 @@ class StoreError(OneboundError, ValueError):
     """A model file cannot be written, or is not what it claims to be."""
 
 
+def whole_number(owner: str, name: str, value: object, least: int = 1) -> int:
+    """`value` as an int, or InputError where it is no whole number ≥ `least`.
+
+    >>> whole_number("fit", "restarts", 3.0)
+    3
+    """
+    try:
+        number = int(value)  # type: ignore[call-overload]
+    except (TypeError, ValueError, OverflowError):
+        number = None
+    if number is None or isinstance(value, bool) or number != value or number < least:
+        raise InputError(f"{owner}: {name} must be a whole number ≥ {least}, got {value!r}.")
+    return int(number)
+
+
 def did_you_mean(name: str, options: Iterable[str]) -> str:
     """The hint that ends an error about an unknown name: " Did you mean …?", or "" where nothing is close.
 

@@ -33,7 +33,7 @@ class Observations:
     allowed: Tensor | None = None
     names: tuple[str, ...] | None = None
     first: int = 0
-    weighted: bool = False
+    numbers: Tensor | None = None  # of the items in the whole data, where they are not first, first + 1, …
     checked_by: object = None  # the model that has looked at these data already
 
     @staticmethod
@@ -52,7 +52,12 @@ class Observations:
         InputTypeError for things that are no numbers.
         """
         if isinstance(y, Observations):
-            return y
+            given = {"weights": weights, "context": context, "allowed": allowed, "names": names}
+            if lengths is None and all(v is None for v in given.values()):
+                return y
+            raise InputError(
+                "Observations: y is an Observations already, and what it holds cannot be changed here. Pass its .y instead."
+            )
         if lengths is None and _is_ragged(y):
             parts = [_rows(part, f"y[{i}]") for i, part in enumerate(y)]
             lengths = [len(part) for part in parts]
@@ -69,11 +74,8 @@ class Observations:
             weights=_weights(weights, n_items),
             lengths=None if lengths is None else _lengths(lengths, len(rows)),
             context=None if context is None else _matching(_tensor(context, "context"), len(rows), "context", "row"),
-            allowed=None
-            if allowed is None
-            else _matching(_tensor(allowed, "allowed").bool(), n_items, "allowed", "item"),
+            allowed=None if allowed is None else _mask(allowed, n_items),
             names=None if names is None else tuple(names),
-            weighted=weights is not None,
         )
         if n_items == 0:
             raise InputError(
@@ -105,13 +107,20 @@ class Observations:
         else:
             picked = replace(self, y=self.y[index])
             context = None if self.context is None else self.context[index]
+        contiguous = isinstance(index, slice) and self.numbers is None
+        numbers = torch.arange(self.first, self.first + self.n_items) if self.numbers is None else self.numbers
         return replace(
             picked,
             weights=self.weights[index],
             context=context,
             allowed=None if self.allowed is None else self.allowed[index],
             first=self.first + (index.start or 0) if isinstance(index, slice) else self.first,
+            numbers=None if contiguous else numbers[index],
         )
+
+    def number(self, n: int) -> int:
+        """The number, in the whole data, of the n-th item here."""
+        return self.first + n if self.numbers is None else int(self.numbers[n])
 
     def blocks(self, size: int) -> Iterator[Observations]:
         """The items in order, `size` at a time; all at once where they fit."""
@@ -155,7 +164,11 @@ def _ndim(part: Any) -> int:
 
 def _tensor(values: Any, name: str) -> Tensor:
     if isinstance(values, Tensor):
-        return values
+        if values.layout is not torch.strided:
+            raise InputTypeError(f"Observations: {name} must be dense, got {values.layout}. Pass {name}.to_dense().")
+        return _plain(values)
+    if isinstance(values, np.ma.MaskedArray):
+        values = np.ma.filled(values.astype(np.float64), np.nan)
     try:
         array = np.asarray(values)
     except ValueError as error:
@@ -170,9 +183,29 @@ def _tensor(values: Any, name: str) -> Tensor:
         raise InputTypeError(
             f"Observations: {name} must hold numbers, got {array.dtype}. Code categories as 0, 1, 2, … first."
         )
+    if array.dtype.itemsize > 8:
+        array = array.astype(np.float64)
     if not array.flags.writeable or not array.dtype.isnative or any(s < 0 for s in array.strides):
         array = np.array(array, dtype=array.dtype.newbyteorder("="))
-    return torch.from_numpy(array)
+    return _plain(torch.from_numpy(array))
+
+
+def _plain(values: Tensor) -> Tensor:
+    """A dtype that comparisons know: torch's kernels are incomplete for booleans and wide unsigned integers."""
+    if values.dtype == torch.bool:
+        return values.to(torch.uint8)
+    if values.dtype in (torch.uint16, torch.uint32, torch.uint64):
+        return values.to(torch.int64)
+    return values.float() if values.dtype in (torch.float16, torch.bfloat16) else values
+
+
+def _mask(allowed: Any, n_items: int) -> Tensor:
+    mask = _tensor(allowed, "allowed").bool()
+    if mask.ndim < 2:
+        raise InputError(
+            f"Observations: allowed must be a mask (N, K) on the parts of z, got shape {tuple(mask.shape)}."
+        )
+    return _matching(mask, n_items, "allowed", "item")
 
 
 def _rows(values: Any, name: str) -> Tensor:

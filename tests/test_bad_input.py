@@ -18,6 +18,7 @@ from onebound.emissions import (
     Gamma,
     Gaussian,
     Multinomial,
+    NeuralGaussian,
     NormalInverseWishart,
     Poisson,
     Product,
@@ -122,6 +123,32 @@ CASES: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
     "columns twice": (lambda: Product([([0, 0], Gaussian(1, 2))]), InputError, "once each"),
     "no parts": (lambda: Product([]), InputError, "at least one part"),
     "no symbols": (lambda: Categorical(1, []), InputError, "n_symbols"),
+    "GEM on mini-batches": (
+        lambda: ob.fit(
+            Mixture(Product([([0], NeuralGaussian(torch.nn.Linear(1, 2), 2, 1)), ([1], Poisson(2, 1))])),
+            ob.Observations.of(TABLE, context=np.ones((4, 1))),
+            ob.GEM(),
+            batch_size=2,
+        ),
+        InputError,
+        "closed forms need whole passes",
+    ),
+    "restarts from one start": (
+        lambda: ob.fit(gaussian(), TABLE, init=[0, 1, 0, 1], restarts=2),
+        InputError,
+        "the same",
+    ),
+    "max_iter in words": (lambda: ob.fit(gaussian(), TABLE, max_iter="a"), InputError, "whole number ≥ 0, got 'a'"),
+    "tol in words": (lambda: ob.fit(gaussian(), TABLE, tol="x"), InputError, "tol must be"),
+    "a seed for a generator": (lambda: ob.fit(gaussian(), TABLE, generator=0), InputTypeError, "manual_seed"),
+    "one size for all columns": (lambda: Categorical(2, 3), InputError, "must list a number"),  # type: ignore[arg-type]
+    "allowed is no mask": (lambda: ob.Observations.of(TABLE, allowed=True), InputError, "must be a mask"),
+    "sparse": (lambda: ob.fit(gaussian(), torch.eye(2).to_sparse()), InputTypeError, "to_dense"),
+    "observations twice": (
+        lambda: ob.Observations.of(ob.Observations.of(TABLE), weights=[1.0] * 4),
+        InputError,
+        "an Observations already",
+    ),
     "q of another size": (
         lambda: ob.bound(gaussian(), TABLE, ob.structures.Categorical(torch.zeros(3, 2))),
         InputError,

@@ -83,3 +83,19 @@ def test_expected_counts_that_underflow_are_not_zero() -> None:
     exact = ob.emissions.Poisson(1, 1)
     exact.maximize(ob.statistics.Statistics({**s.sums, "sum": torch.zeros(1, 1, dtype=torch.float64)}))
     assert not bool(exact.support.any())
+
+
+def test_masked_cells_are_missing_and_wide_unsigned_numbers_are_counts() -> None:
+    masked = np.ma.masked_array([[1.0, 2.0], [3.0, 4.0]], [[False, True], [False, False]])
+    assert Observations.of(masked).y.isnan().tolist() == [[False, True], [False, False]]
+    for dtype in (np.uint16, np.uint32, np.uint64, np.longdouble, np.float16, bool):
+        y = np.array([[1, 0], [0, 1]]).astype(dtype)
+        assert bool(torch.isfinite(ob.models.Mixture(ob.emissions.Poisson(1, 2)).evidence(y)).all())
+
+
+def test_items_keep_their_numbers_through_selections() -> None:
+    obs = Observations.of(np.arange(20)[:, None])
+    picked = obs.select(torch.tensor([7, 3, 11, 5]))
+    assert [picked.number(n) for n in range(4)] == [7, 3, 11, 5]
+    assert [b.number(0) for b in picked.blocks(2)] == [7, 11]
+    assert obs.select(slice(4, 9)).select(torch.tensor([2])).number(0) == 6

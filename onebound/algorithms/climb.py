@@ -56,7 +56,7 @@ class Climb:
         self.batch_size, self.callbacks = batch_size, callbacks
         self.trace: list[Record] = []
         self.passes, self.iteration, self.seconds = 0.0, 0, 0.0
-        self.reason = "max_iter"
+        self.reason, self.resumed_at = "max_iter", 0.0
         self.total_weight = obs.total_weight
         self.minibatch = batch_size is not None and isinstance(algorithm.m_step, Gradient)
         self.backward = gradient_from_data(model, self.algorithm)
@@ -77,7 +77,7 @@ class Climb:
     def _run(self) -> None:
         start = time.perf_counter() - self.seconds
         self._clock = lambda: time.perf_counter() - start
-        self._state = self._state or self.state_dict()
+        self._state = self._state or self._snapshot()
         while True:
             final = self._out_of_budget()
             if self.minibatch and not final and not self._arrived():
@@ -86,11 +86,14 @@ class Climb:
                 final = final or self.minibatch
                 here = self._e_step(final)
                 self._record_e(here)
-                if final or self._arrived():
+                if final:
+                    break
+                if self._arrived():
+                    self._keep(here)
                     break
                 self._m_step(here)
             self.iteration += 1
-            self._state = self.state_dict()
+            self._state = self._snapshot()
         self.seconds = self._clock()
 
     def _e_step(self, final: bool) -> Sweep:
@@ -132,6 +135,7 @@ class Climb:
             statistics=statistics,
             backward=backward,
             rows=rows,
+            share=self.total_weight * obs.n_items / self.obs.n_items,
         )
 
     def _minibatch_pass(self) -> None:
@@ -185,7 +189,9 @@ class Climb:
             previous.gap = None if previous.bound is None else evidence - previous.bound
         self._append("E", bound, evidence, gap, running=running)
         if previous is not None and self.algorithm.e_step.rises:
-            require_risen(self.algorithm.name, previous, self.trace[-1], self.total_weight, here.scale)
+            require_risen(
+                self.algorithm.name, previous, self.trace[-1], self.total_weight, self.model.rounding * here.scale
+            )
 
     def _record_m(self, here: Sweep, done: Step, before: dict[str, torch.Tensor]) -> None:
         complete = here.statistics is not None and all(p.sufficient for p in self.model.parts())
@@ -200,7 +206,14 @@ class Climb:
             falls = {
                 part: b - a for (part, b), a in zip(before.items(), self._q_by_component(here).values(), strict=True)
             }
-            require_risen(self.algorithm.name, previous, self.trace[-1], self.total_weight, here.scale, falls)
+            require_risen(
+                self.algorithm.name,
+                previous,
+                self.trace[-1],
+                self.total_weight,
+                self.model.rounding * here.scale,
+                falls,
+            )
 
     def _append(
         self,
@@ -266,32 +279,35 @@ class Climb:
         gradient = parameters_to_vector([torch.zeros_like(p) if p.grad is None else p.grad for p in moved])
         vector_to_parameters(self.psi.step(parameters_to_vector(moved).detach(), gradient), moved)
 
-    def state_dict(self) -> dict[str, Any]:
-        """Everything but the parameters that a resumed climb needs to end at the same bits."""
-        recognition = getattr(self.algorithm.e_step, "recognition", None)
+    def _snapshot(self) -> dict[str, Any]:
+        """What a resumed climb goes back to; parameters and optimisers stand where the last M step left them."""
         return {
             "iteration": self.iteration,
             "passes": self.passes,
             "seconds": self._clock(),
             "trace": len(self.trace),
             "generator": None if self.generator is None else self.generator.get_state(),
-            "m_step": self.m_run.state_dict(),
-            "psi": None if self.psi is None else self.psi.state_dict(),
-            "recognition": None if recognition is None else recognition.state_dict(),
             "reached": self._reached,
         }
 
-    def resume(self, max_iter: int) -> None:
-        """Go on after the last M step as if there had been no stop."""
+    def _keep(self, here: Sweep) -> None:
+        """The E step that a stop came after is made already: a resumed climb goes on from it, not with another one."""
+        if not self.backward and self._state is not None:
+            self._state |= {"reached": here, "passes": self.passes}
+
+    def resume(self, limits: Limits, callbacks: Sequence[Callable[[Record], Any]] = ()) -> None:
+        """Go on after the last M step as if there had been no stop; what is new are the limits and the callbacks."""
         state = self._state
         assert state is not None
         self._asked_to_stop = self._stationary = False
-        self.limits = replace(self.limits, max_iter=max_iter)
+        self.limits, self.callbacks = limits, callbacks
+        if limits.max_seconds is not None:
+            self.limits = replace(limits, max_seconds=limits.max_seconds + state["seconds"])
         del self.trace[state["trace"] :]
         self.iteration, self.passes, self.seconds = state["iteration"], state["passes"], state["seconds"]
         if self.generator is not None:
             self.generator.set_state(state["generator"])
-        self._reached, self.reason = state["reached"], "max_iter"
+        self._reached, self.reason, self.resumed_at = state["reached"], "max_iter", self.seconds
         self.run()
 
 

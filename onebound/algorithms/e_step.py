@@ -8,7 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from onebound.errors import InputError
+from onebound.errors import InputError, whole_number
 from onebound.numerics import weighted
 from onebound.observations import Observations
 from onebound.structures import Structure
@@ -57,7 +57,7 @@ class PosteriorSamples(EStep):
     why = "sampled from the exact posterior; more samples close the gap"
 
     def __init__(self, samples: int = 10) -> None:
-        self.samples = _positive("PosteriorSamples", "samples", samples)
+        self.samples = whole_number("PosteriorSamples", "samples", samples)
 
     def __call__(self, obs: Observations, exact: Structure, generator: torch.Generator | None) -> Structure:
         """Mass 1/S on each draw."""
@@ -95,11 +95,11 @@ class Amortized(EStep):
 
     def __init__(self, recognition: nn.Module | None = None, samples: int = 1, estimator: str = "enumerated") -> None:
         self.recognition = recognition
-        self.samples = _positive("Amortized", "samples", samples)
+        self.samples = whole_number("Amortized", "samples", samples)
         if estimator not in ("enumerated", "score"):
             hint = " A discrete z cannot be reparameterised." if estimator == "reparameterized" else ""
             raise InputError(f"Amortized: estimator must be 'enumerated' or 'score', got {estimator!r}.{hint}")
-        if estimator == "score" and samples < 2:
+        if estimator == "score" and self.samples < 2:
             raise InputError(
                 f"Amortized: estimator='score' needs samples ≥ 2 for its leave-one-out baseline, got {samples}."
             )
@@ -135,9 +135,3 @@ def _score(q: Structure, z: Tensor, log_potentials: Tensor) -> Tensor:
     """ln p(z, y) = the potentials' own log-probability + their ln Z."""
     p = type(q)(log_potentials)
     return p.log_prob(z) + p.log_partition
-
-
-def _positive(owner: str, name: str, value: int) -> int:
-    if isinstance(value, bool) or int(value) != value or value < 1:
-        raise InputError(f"{owner}: {name} must be a whole number ≥ 1, got {value!r}.")
-    return int(value)

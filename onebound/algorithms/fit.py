@@ -13,7 +13,7 @@ from onebound.algorithms.climb import Climb, Limits
 from onebound.algorithms.named import Algorithm
 from onebound.algorithms.plan import Plan, plan, resolve, with_batches
 from onebound.algorithms.trace import Record
-from onebound.errors import InputError
+from onebound.errors import InputError, InputTypeError, whole_number
 from onebound.models.base import Model
 from onebound.observations import Columns, Observations
 
@@ -101,7 +101,8 @@ def fit(
     max_seconds. `batch_size`: items in a mini-batch (gradient algorithms) or in a block (EM: changes nothing but memory).
     `init`: how to start ("k-means++", "random", labels, responsibilities); None keeps a model that was fitted or assigned
     before. `restarts`: that many starts. `callbacks`: called with each Record; one that returns True ends the climb.
-    `resume`: a Fit of the same model and data, continued to `max_iter` as if it had not stopped.
+    `resume`: a Fit of the same model and data, continued to `max_iter` M steps in all under the limits given now, and
+    ending at the same bits as if it had not stopped. (Adam's decay belongs to the first call's max_iter.)
     Raises InputError for data or arguments that cannot work, and what `plan` raises.
 
     >>> import onebound as ob
@@ -113,11 +114,17 @@ def fit(
     obs = model.observe(y)
     chosen = with_batches(resolve(model, algorithm), batch_size)
     limits = _limits(chosen, max_iter, tol, max_seconds)
-    _require_count("restarts", restarts)
+    whole_number("fit", "restarts", restarts)
     if batch_size is not None:
-        _require_count("batch_size", batch_size)
+        whole_number("fit", "batch_size", batch_size)
+    if generator is not None and not isinstance(generator, torch.Generator):
+        raise InputTypeError(
+            f"fit: generator must be a torch.Generator, got {generator!r}. Write torch.Generator().manual_seed(0)."
+        )
+    if restarts > 1 and init is not None and not isinstance(init, str):
+        raise InputError("fit: restarts from one given start would all be the same; leave init out, or restarts at 1.")
     if resume is not None:
-        return _resumed(resume, model, obs, limits.max_iter)
+        return _resumed(resume, model, obs, limits, callbacks)
     best: tuple[Climb, dict[str, Any], dict[str, Any] | None] | None = None
     finals, seconds = [], 0.0
     fresh = _recognition_state(chosen)
@@ -161,31 +168,29 @@ def _fit_of(climb: Climb, steps: Plan, finals: list[float], seconds: float) -> F
     )
 
 
-def _resumed(stopped: Fit, model: Model, obs: Observations, max_iter: int) -> Fit:
+def _resumed(
+    stopped: Fit, model: Model, obs: Observations, limits: Limits, callbacks: Sequence[Callable[[Record], Any]]
+) -> Fit:
     climb = stopped.climb
     if climb is None or climb.model is not model or climb.obs.n_items != obs.n_items:
         raise InputError("fit: resume must be a Fit of this same model on the same data.")
     climb.obs = obs
-    climb.resume(max_iter)
-    finals = [*stopped.restarts[:-1], _number(climb.trace[-1].objective)]
-    return _fit_of(climb, stopped.plan, finals, climb.seconds)
+    finals = list(stopped.restarts)
+    best = finals.index(stopped.objective)
+    climb.resume(limits, callbacks)
+    finals[best] = _number(climb.trace[-1].objective)
+    return _fit_of(climb, stopped.plan, finals, stopped.seconds + climb.seconds - climb.resumed_at)
 
 
 def _limits(algorithm: Algorithm, max_iter: int | None, tol: float | None, max_seconds: float | None) -> Limits:
     max_iter = algorithm.max_iter if max_iter is None else max_iter
     tol = algorithm.tol if tol is None else tol
-    if isinstance(max_iter, bool) or int(max_iter) != max_iter or max_iter < 0:
-        raise InputError(f"fit: max_iter must be a whole number ≥ 0, got {max_iter!r}.")
-    if not 0 <= tol < float("inf"):
+    max_iter = whole_number("fit", "max_iter", max_iter, 0)
+    if not isinstance(tol, int | float) or not 0 <= tol < float("inf"):
         raise InputError(f"fit: tol must be ≥ 0 and finite, got {tol!r}.")
-    if max_seconds is not None and not max_seconds > 0:
+    if max_seconds is not None and not (isinstance(max_seconds, int | float) and max_seconds > 0):
         raise InputError(f"fit: max_seconds must be > 0, got {max_seconds!r}.")
-    return Limits(int(max_iter), float(tol), algorithm.window, max_seconds)
-
-
-def _require_count(name: str, value: int) -> None:
-    if isinstance(value, bool) or int(value) != value or value < 1:
-        raise InputError(f"fit: {name} must be a whole number ≥ 1, got {value!r}.")
+    return Limits(max_iter, float(tol), algorithm.window, max_seconds)
 
 
 def _recognition_state(algorithm: Algorithm) -> dict[str, Any] | None:

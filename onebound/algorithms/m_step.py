@@ -6,7 +6,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +14,7 @@ from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from onebound.algorithms.optimizers import LBFGS, Adam
 from onebound.algorithms.sweep import Sweep
-from onebound.errors import Infeasible, InputError, NonFinite, did_you_mean
+from onebound.errors import Infeasible, InputError, NonFinite, did_you_mean, whole_number
 from onebound.models.base import Model
 
 OptimizerFactory = Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]
@@ -56,13 +56,6 @@ class MStepRun:
 
     def zero(self) -> None:
         """Forget old gradients, before a sweep that leaves new ones."""
-
-    def state_dict(self) -> dict[str, Any]:
-        """What a resumed climb needs."""
-        return {}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from `state_dict`."""
 
 
 class ClosedForm(MStep):
@@ -113,9 +106,12 @@ class Gradient(MStep):
             )
         if lr is not None and not lr > 0:
             raise InputError(f"Gradient: lr must be > 0, got {lr!r}.")
-        if isinstance(steps, bool) or int(steps) != steps or steps < 1:
-            raise InputError(f"Gradient: steps must be a whole number ≥ 1, got {steps!r}.")
-        self.optimizer, self.lr, self.steps, self.closed_form = optimizer, lr, int(steps), closed_form
+        self.optimizer, self.lr, self.steps, self.closed_form = (
+            optimizer,
+            lr,
+            whole_number("Gradient", "steps", steps),
+            closed_form,
+        )
 
     @property
     def line_search(self) -> bool:
@@ -172,11 +168,11 @@ class _GradientRun(MStepRun):
         if self.backward:  # the sweep has left the gradient of −L
             if prior.requires_grad:
                 (-prior).backward()
-            return -(sweep.bound / sweep.weight + float(prior.detach())), self._gradient()
+            return -(sweep.bound / sweep.share + float(prior.detach())), self._gradient()
         assert sweep.statistics is not None
         self.zero()
         joint = self.model.expected_log_joint(sweep.statistics) + sweep.statistics.tensor("entropy")
-        loss = -(joint / sweep.weight + prior)
+        loss = -(joint / sweep.share + prior)
         loss.backward()
         return float(loss.detach()), self._gradient()
 
@@ -222,12 +218,6 @@ class _GradientRun(MStepRun):
     def _decay(self, iteration: int) -> float:
         """1, then down to 0.01 over the last third of max_iter."""
         return min(1.0, max(3 - 3 * iteration / max(self.max_iter, 1), 0.01))
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"optimizer": self.optimizer.state_dict()}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.optimizer.load_state_dict(state["optimizer"])
 
 
 # In standardised coordinates: about 2 % of a column's standard deviation a step.

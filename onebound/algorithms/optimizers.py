@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -40,14 +39,6 @@ class Adam:
         mean = self.first / (1 - 0.9**self.t)
         spread = (self.second / (1 - 0.999**self.t)).sqrt()
         return x - scale * self.lr * mean / (spread + 1e-8)
-
-    def state_dict(self) -> dict[str, Any]:
-        """Step count and moments."""
-        return {"t": self.t, "first": self.first, "second": self.second}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from `state_dict`."""
-        self.t, self.first, self.second = state["t"], state["first"], state["second"]
 
 
 class LBFGS:
@@ -87,14 +78,6 @@ class LBFGS:
         for (s, y), share in zip(self.pairs, reversed(shares), strict=True):
             d = d + (share - y @ d / (s @ y)) * s
         return d if float(d @ gradient) < 0 else -gradient
-
-    def state_dict(self) -> dict[str, Any]:
-        """The pairs."""
-        return {"pairs": list(self.pairs)}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from `state_dict`."""
-        self.pairs = list(state["pairs"])
 
 
 def wolfe(

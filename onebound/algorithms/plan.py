@@ -110,6 +110,11 @@ def gradient_from_data(model: Model, algorithm: Algorithm) -> bool:
 def with_batches(algorithm: Algorithm, batch_size: int | None) -> Algorithm:
     """The algorithm as it runs on mini-batches: no line search there."""
     m = algorithm.m_step
+    if batch_size is not None and isinstance(m, Gradient) and m.closed_form:
+        raise InputError(
+            f"{algorithm.name}: closed forms need whole passes, got batch_size={batch_size}; on a mini-batch they would "
+            "jump to its own optimum. Use ob.EG('adam'), or leave batch_size out."
+        )
     if batch_size is None or not isinstance(m, Gradient) or not m.line_search:
         return algorithm
     if algorithm.name != "EG":

@@ -25,11 +25,12 @@ class Sweep:
     evidence: float = 0.0
     gap: float = 0.0
     scale: float = 0.0
+    share: float = 0.0  # of all items' weight, as the number of items says it: what gradients are divided by
     statistics: Statistics | None = None
 
     def add(self, other: Sweep) -> None:
         """Take in another block."""
-        for name in ("weight", "bound", "evidence", "gap", "scale"):
+        for name in ("weight", "bound", "evidence", "gap", "scale", "share"):
             setattr(self, name, getattr(self, name) + getattr(other, name))
         if other.statistics is not None:
             self.statistics = other.statistics if self.statistics is None else self.statistics + other.statistics
@@ -44,13 +45,19 @@ def sweep(
     statistics: bool,
     backward: bool,
     rows: int | None = None,
+    share: float | None = None,
 ) -> Sweep:
-    """Run the E step over `obs`. `statistics`: collect them; `backward`: add the gradient of −L per item to `.grad`."""
+    """Run the E step over `obs`. `statistics`: collect them; `backward`: add the gradient of −L / share to `.grad`.
+
+    `share`: Σ weight of all data × the share of their items that is in `obs`. Dividing a mini-batch's gradient by its own
+    weight instead would be biased, for heavy items come in heavy batches.
+    """
     total = Sweep()
-    weight = obs.total_weight
+    weight = obs.total_weight if share is None else share
     with torch.set_grad_enabled(backward):
         for block in obs.blocks(rows or model.block_rows):
             total.add(_block(model, block, e_step, generator, statistics, backward, weight))
+    total.share = weight
     return total
 
 

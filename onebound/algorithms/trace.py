@@ -10,9 +10,6 @@ from torch import Tensor
 
 from onebound.errors import NotMonotone
 
-# What rounding may take from the objective, in units of Σ w (1 + |ln p(y)|).
-ROUNDING = 1e-10
-
 
 @dataclass
 class Record:
@@ -49,16 +46,17 @@ def flat(trace: Sequence[Record], window: int, tol: float) -> bool:
 
 
 def require_risen(
-    name: str, previous: Record, now: Record, weight: float, scale: float, falls: Mapping[str, Tensor] | None = None
+    name: str, previous: Record, now: Record, weight: float, rounding: float, falls: Mapping[str, Tensor] | None = None
 ) -> None:
     """The guarantee of EM: raise NotMonotone where the objective fell by more than rounding can explain.
 
-    `falls`: how much each part's share of L fell, by component, to name the culprit.
+    `rounding` is that much, in nats, summed over items. `falls`: how much each part's share of L fell, by component, to
+    name the culprit.
     """
     if previous.objective is None or now.objective is None:
         return
     fall = (previous.objective - now.objective) * weight
-    if fall <= ROUNDING * scale:
+    if fall <= rounding:
         return
     worst = max(falls, key=lambda part: float(falls[part].max())) if falls else None
     where = f" in {worst}, component {int(falls[worst].argmax())}" if falls and worst else ""

@@ -10,9 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from onebound.emissions.priors import prior_from
-from onebound.errors import InputError, NoClosedForm, Unsupported
+from onebound.errors import InputError, NoClosedForm, Unsupported, whole_number
 from onebound.observations import Columns, Observations
 from onebound.statistics import Statistics
+
+ROUNDING = 1e-10
 
 
 @dataclass(frozen=True)
@@ -45,8 +47,8 @@ class Emission(nn.Module, ABC):
 
     def __init__(self, n_components: int, n_features: int) -> None:
         super().__init__()
-        self.n_components = _at_least_one(type(self).__name__, "n_components", n_components)
-        self.n_features = _at_least_one(type(self).__name__, "n_features", n_features)
+        self.n_components = whole_number(type(self).__name__, "n_components", n_components)
+        self.n_features = whole_number(type(self).__name__, "n_features", n_features)
 
     # --- the distribution ------------------------------------------------------------------------------------------
 
@@ -111,6 +113,19 @@ class Emission(nn.Module, ABC):
     def prepare(self, columns: Columns) -> None:
         """Take units from the data. The distribution stays what it is."""
 
+    def reset(self) -> None:
+        """Neutral parameters in the data's units, about which a start can collect its statistics."""
+
+    @property
+    def row_cells(self) -> int:
+        """Numbers that one row takes for one component while it is worked on."""
+        return self.n_features
+
+    @property
+    def rounding(self) -> float:
+        """What rounding may take from L, in units of Σ w (1 + |ln p(y)|)."""
+        return ROUNDING
+
     def coordinates(self, y: Tensor) -> Tensor:
         """y as points between which Euclidean distances make sense, missing cells at the centre.  (N, F)"""
         raise NotImplementedError  # pragma: no cover - emissions that sit under a mixture define it
@@ -139,7 +154,7 @@ class Emission(nn.Module, ABC):
                     obs,
                     y.isnan(),
                     "no missing cells",
-                    "Fill it in, drop the row, or choose a diagonal covariance (diag)",
+                    "Fill it in, drop the row, or choose covariance diag",
                 )
         _refuse(name, obs, self.outside(y), self.domain, "Choose another model for this column or mend the cell")
 
@@ -168,11 +183,5 @@ def _refuse(name: str, obs: Observations, bad: Tensor, expected: str, cure: str)
     n, d = bad.nonzero()[0].tolist()
     value = obs.y[n, d].item()
     raise InputError(
-        f"{name}: {obs.column(d)} must hold {expected}, got {value:g} in item {obs.first + n} (counted from 0). {cure}."
+        f"{name}: {obs.column(d)} must hold {expected}, got {value:g} in item {obs.number(n)} (counted from 0). {cure}."
     )
-
-
-def _at_least_one(owner: str, name: str, value: int) -> int:
-    if isinstance(value, bool) or int(value) != value or value < 1:
-        raise InputError(f"{owner}: {name} must be a whole number ≥ 1, got {value!r}.")
-    return int(value)

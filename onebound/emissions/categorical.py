@@ -15,8 +15,9 @@ from torch import Tensor
 
 from onebound.emissions.base import Emission
 from onebound.emissions.priors import Beta, Dirichlet
-from onebound.errors import InputError
+from onebound.errors import InputError, whole_number
 from onebound.numerics import INF, Simplex, weighted
+from onebound.observations import Columns
 from onebound.statistics import Statistics
 
 
@@ -65,6 +66,11 @@ class TableEmission(Emission):
         cdf = self.table.probabilities()[z].cumsum(-1)  # (N, G, V)
         u = torch.rand(*cdf.shape[:2], 1, dtype=torch.float64, generator=generator) * cdf[..., -1:]
         return (u >= cdf).sum(-1).to(torch.float64)
+
+    @property
+    def row_cells(self) -> int:
+        """One number for every symbol."""
+        return self.n_groups * self.n_symbols_max
 
     def n_parameters(self) -> int:
         """Supported probabilities less one for each distribution."""
@@ -134,9 +140,9 @@ class Categorical(TableEmission):
     domain = "codes 0, 1, …, V − 1 of a category"
 
     def __init__(self, n_components: int, n_symbols: Sequence[int], *, prior: Dirichlet | None = None) -> None:
-        sizes = [int(v) for v in n_symbols]
-        if not sizes or min(sizes) < 1:
+        if not isinstance(n_symbols, Sequence) or not n_symbols:
             raise InputError(f"Categorical: n_symbols must list a number ≥ 1 for each column, got {n_symbols!r}.")
+        sizes = [whole_number("Categorical", "n_symbols", v) for v in n_symbols]
         valid = torch.arange(max(sizes)) < torch.tensor(sizes).unsqueeze(-1)  # (D, V)
         super().__init__(n_components, len(sizes), valid)
         self.n_symbols, self.prior = sizes, prior
@@ -178,7 +184,8 @@ class Bernoulli(TableEmission):
     domain = "zeros and ones"
 
     def __init__(self, n_components: int, n_features: int, *, prior: Beta | None = None) -> None:
-        super().__init__(n_components, n_features, torch.ones(int(n_features), 2, dtype=torch.bool))
+        d = whole_number("Bernoulli", "n_features", n_features)
+        super().__init__(n_components, d, torch.ones(d, 2, dtype=torch.bool))
         self.prior = prior
 
     @property
@@ -226,10 +233,13 @@ class Multinomial(TableEmission):
 
     domain = "counts 0, 1, 2, …"
     takes_missing = False
+    unit: Tensor
 
     def __init__(self, n_components: int, n_symbols: int, *, prior: Dirichlet | None = None) -> None:
-        super().__init__(n_components, n_symbols, torch.ones(1, int(n_symbols), dtype=torch.bool))
+        v = whole_number("Multinomial", "n_symbols", n_symbols)
+        super().__init__(n_components, v, torch.ones(1, v, dtype=torch.bool))
         self.prior = prior
+        self.register_buffer("unit", torch.ones((), dtype=torch.float64))
 
     @property
     def probability(self) -> Tensor:
@@ -240,6 +250,11 @@ class Multinomial(TableEmission):
     def assign(self, probability: Any) -> None:
         """Set p(v | k) (K, V)."""
         super().assign(torch.as_tensor(probability, dtype=torch.float64).unsqueeze(1))
+
+    @torch.no_grad()
+    def prepare(self, columns: Columns) -> None:
+        """Take the mean row sum as the unit of the features."""
+        self.unit.copy_(columns.mean.sum().clamp_min(1.0).sqrt())
 
     def counts(self, y: Tensor) -> Tensor:
         """The counts themselves."""
@@ -273,8 +288,8 @@ class Multinomial(TableEmission):
         return y / y.sum(-1, keepdim=True).clamp_min(1.0)
 
     def features(self, y: Tensor) -> Tensor:
-        """The counts, in units of 1 + the mean row sum's square root.  (N, V)"""
-        return y.to(torch.float64) / (1.0 + y.to(torch.float64).sum(-1).mean().sqrt())
+        """The counts, in units of the square root of the mean row sum.  (N, V)"""
+        return y.to(torch.float64) / self.unit
 
     def arguments(self) -> dict[str, Any]:
         """The constructor's arguments but the prior."""

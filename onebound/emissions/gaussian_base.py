@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from onebound.emissions.base import Emission
+from onebound.emissions.base import ROUNDING, Emission
 from onebound.emissions.priors import NormalInverseWishart
 from onebound.errors import InputError
 from onebound.observations import Columns
@@ -23,7 +23,7 @@ LOG_2PI = math.log(2 * math.pi)
 # A component with less than this share of the weight has nothing to say about its parameters: it keeps them.
 EMPTY = 1e-12
 # Clipped eigenvalues stay this share above the floor, so that their logarithms above it are finite.
-ABOVE = 1e-9
+ABOVE = 1e-12
 
 
 class GaussianEmission(Emission):
@@ -230,6 +230,17 @@ class GaussianEmission(Emission):
         self.location.copy_(columns.mean)
         self.scale.copy_(self._units(columns.variance).sqrt())
         self._assign_standard((mean - self.location) / self.scale, covariance / (self.scale[:, None] * self.scale))
+
+    @torch.no_grad()
+    def reset(self) -> None:
+        """Means at the data's centre, unit covariance: moments about them do not cancel, wherever the data lie."""
+        identity = torch.eye(self.n_features, dtype=torch.float64).expand(self.n_components, -1, -1)
+        self._assign_standard(torch.zeros_like(self.standard_mean), identity)
+
+    @property
+    def rounding(self) -> float:
+        """Below a floor of 1e-6, a collapsed component's Σ⁻¹ magnifies rounding in proportion."""
+        return ROUNDING * max(1.0, 1e-6 / self.floor) if self.floor > 0 else ROUNDING
 
     def _units(self, variance: Tensor) -> Tensor:
         return variance

@@ -104,6 +104,21 @@ class Product(Emission):
         """Every part on its own."""
         return [r for _, _, e in self._each() for r in e.project()]
 
+    def reset(self) -> None:
+        """Every part on its own."""
+        for _, _, e in self._each():
+            e.reset()
+
+    @property
+    def row_cells(self) -> int:
+        """The sum over parts."""
+        return sum(e.row_cells for _, _, e in self._each())
+
+    @property
+    def rounding(self) -> float:
+        """The worst of the parts."""
+        return max(e.rounding for _, _, e in self._each())
+
     def prepare(self, columns: Columns) -> None:
         """Every part on its own columns."""
         for _, c, e in self._each():

@@ -118,6 +118,11 @@ class Model(nn.Module, ABC):
     def title(self) -> str:
         """What a plan or a table calls this model."""
 
+    @property
+    @abstractmethod
+    def rounding(self) -> float:
+        """What rounding may take from the objective, in units of Σ w (1 + |ln p(y)|)."""
+
     # --- what follows ----------------------------------------------------------------------------------------------
 
     def observe(self, y: Any) -> Observations:
@@ -135,7 +140,7 @@ class Model(nn.Module, ABC):
         if not self.keep_infeasible:
             bad = (posterior.infeasible & (obs.weights > 0)).nonzero().flatten()
             if len(bad):
-                shown = ", ".join(str(obs.first + int(n)) for n in bad[:5]) + (", …" if len(bad) > 5 else "")
+                shown = ", ".join(str(obs.number(int(n))) for n in bad[:5]) + (", …" if len(bad) > 5 else "")
                 raise Infeasible(
                     f"{type(self).__name__}.posterior: every item must have some z that can make it, but ln p(y) = −inf "
                     f"for {len(bad)} of {len(obs.weights)} items ({shown}). Give the emission a prior, so that no "

@@ -146,6 +146,7 @@ class Mixture(Model):
             )
         columns = Columns.of(obs, self.block_rows)
         self.prepare(columns)
+        self.emission.reset()
         responsibilities = self._responsibilities(obs, generator, "k-means++" if how is None else how)
         total = None
         for block in obs.blocks(self.block_rows):
@@ -201,9 +202,14 @@ class Mixture(Model):
         return self.emission.features(obs.y)
 
     @property
+    def rounding(self) -> float:
+        """The emission's."""
+        return self.emission.rounding
+
+    @property
     def block_rows(self) -> int:
         """Items in a block: as many as keep rows × components × columns in cache."""
-        return max(256, BLOCK_CELLS // (self.n_components * self.emission.n_features))
+        return max(64, BLOCK_CELLS // (self.n_components * self.emission.row_cells))
 
     def title(self) -> str:
         """For instance "Mixture of 2 FullGaussian"."""
@@ -211,7 +217,11 @@ class Mixture(Model):
 
     def config(self) -> dict[str, Any]:
         """The emission and the prior on the weights."""
-        described = {"emission": {"class": type(self.emission).__name__, "config": self.emission.config()}}
+        described: dict[str, Any] = {
+            "emission": {"class": type(self.emission).__name__, "config": self.emission.config()}
+        }
+        if self.keep_infeasible:
+            described["keep_infeasible"] = True
         return {**described, "prior": self.prior.config()} if self.prior else described
 
     @classmethod
@@ -219,7 +229,7 @@ class Mixture(Model):
         """The mixture that `config` described."""
         prior = prior_from(config["prior"]) if "prior" in config else None
         assert prior is None or isinstance(prior, Dirichlet)
-        return cls(emission_from(config["emission"]), prior=prior)
+        return cls(emission_from(config["emission"]), prior=prior, keep_infeasible=config.get("keep_infeasible", False))
 
 
 def _given(how: Any, n_items: int, k: int) -> Tensor:

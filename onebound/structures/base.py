@@ -67,6 +67,10 @@ class Structure(Posterior):
     def empirical(self, z: Tensor) -> Self:
         """The distribution of the draws z (S, N, …), each with mass 1/S: a point mass for S = 1."""
 
+    @abstractmethod
+    def select(self, index: slice | Tensor) -> Self:
+        """The distributions of the items in `index`."""
+
     @property
     def marginals(self) -> Tensor:
         """Expected number of times that each part is used: ∂ ln Z / ∂ w.  Shape of w."""

@@ -138,3 +138,22 @@ def test_a_q_outside_the_model_has_a_bound_of_minus_infinity_and_an_infinite_gap
 def test_a_nan_is_an_error_that_names_the_site() -> None:
     with pytest.raises(ob.errors.NonFinite, match=r"Categorical.log_partition.*\[1\]"):
         _ = Categorical(torch.tensor([[0.0, 1.0], [math.nan, 0.0]])).log_partition
+
+
+def test_an_item_that_cannot_be_has_a_bound_of_minus_infinity_like_its_evidence() -> None:
+    model = ob.models.Mixture(ob.emissions.Bernoulli(1, 1), keep_infeasible=True).assign([1.0], probability=[[0.0]])
+    b = ob.bound(model, [[0.0], [1.0]])
+    assert b.value.tolist() == b.evidence.tolist() == [0.0, -math.inf]
+    assert b.gap.tolist() == [0.0, 0.0]
+
+
+def test_a_given_q_is_taken_at_its_word_and_a_network_is_kept_to_what_the_model_allows() -> None:
+    model = ob.models.Mixture(ob.emissions.Bernoulli(2, 1))
+    obs = ob.Observations.of([[1.0]], allowed=[[False, True]])
+    half = Categorical(torch.zeros(1, 2, dtype=torch.float64))
+    assert ob.bound(model, obs, half).value.item() == -math.inf
+    assert ob.bound(model, obs, half).gap.item() == math.inf
+    assert ob.bound(model, obs, lambda block: half).gap.item() == 0.0
+    nowhere = Categorical(torch.full((1, 2), -math.inf, dtype=torch.float64))
+    assert ob.bound(model, [[1.0]], nowhere).value.item() == -math.inf
+    assert ob.bound(model, [[1.0]], nowhere).gap.item() == math.inf

@@ -205,3 +205,29 @@ def test_several_gradient_steps_with_q_held_cost_no_more_passes() -> None:
     five = ob.fit(clone(start), y, ob.EG("adam", steps=5), max_iter=10, tol=0)
     assert one.trace[-1].passes == five.trace[-1].passes == 11
     assert five.evidence > one.evidence
+
+
+@pytest.mark.parametrize("covariance", ["full", "tied", "diag", "spherical"])
+def test_em_goes_on_from_a_component_that_a_gradient_has_collapsed(covariance: str) -> None:
+    for scale in (1.0, 3000.0):
+        y = torch.tensor([[0.0], [scale]], dtype=torch.float64)
+        model = ob.models.Mixture(ob.emissions.Gaussian(2, 1, covariance))
+        ob.fit(model, y, ob.HardEM(), generator=torch.Generator().manual_seed(0))
+        ob.fit(model, y, ob.EG(), max_iter=3, tol=0)
+        ob.fit(model, y, ob.EM(), max_iter=3)
+
+
+def test_a_resumed_climb_obeys_the_limits_it_is_given_now() -> None:
+    y = ob.data.old_faithful().values
+    model = ob.models.Mixture(ob.emissions.Gaussian(2, 2)).initialize(y, torch.Generator().manual_seed(4), "random")
+    first = ob.fit(model, y, ob.VAE(), max_seconds=0.01)
+    assert first.reason == "time"
+    second = ob.fit(model, y, ob.VAE(), max_iter=60, tol=0, resume=first)
+    assert second.reason == "max_iter"
+    assert second.trace[-1].iteration == 61
+    third = ob.fit(model, y, ob.VAE(), max_iter=90, tol=0, callbacks=[lambda r: r.iteration == 70], resume=second)
+    assert third.reason == "callback"
+    many = ob.fit(model, y, ob.EM(), init="random", restarts=3, max_iter=3, generator=torch.Generator().manual_seed(0))
+    more = ob.fit(model, y, ob.EM(), max_iter=9, tol=0, resume=many)
+    assert sorted(more.restarts)[:2] == sorted(many.restarts)[:2]
+    assert more.objective == max(more.restarts)

@@ -192,3 +192,67 @@ def test_float32_data_give_float64_numbers_of_the_same_values() -> None:
     whole = torch.randint(0, 9, (20, 2), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     poisson = Mixture(ob.emissions.Poisson(2, 2))
     assert torch.equal(poisson.evidence(whole), poisson.evidence(whole.double()))
+
+
+@pytest.mark.parametrize("covariance", ["full", "tied", "diag", "spherical"])
+def test_where_the_data_lie_does_not_matter(covariance: str) -> None:
+    """A start and a climb on y + 1e9 end where those on y end, to what float64 has left of y."""
+    y = torch.randn(60, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    y[:30] += 4.0
+    labels = (torch.arange(60) // 20) % 3
+    near = ob.fit(Mixture(Gaussian(3, 2, covariance)), y, init=labels, max_iter=20, tol=0)
+    far = ob.fit(Mixture(Gaussian(3, 2, covariance)), y + 1e9, init=labels, max_iter=20, tol=0)
+    assert far.trace[0].evidence == pytest.approx(near.trace[0].evidence, abs=1e-5)
+    assert far.evidence == pytest.approx(near.evidence, abs=1e-5)
+
+
+@pytest.mark.parametrize("algorithm", [ob.VAE, lambda: ob.EG("adam")])
+def test_weighted_minibatches_climb_the_weighted_bound(algorithm: object) -> None:
+    """Heavy ones among many light zeros: dividing each batch by its own weight would end far below the weighted share."""
+    y = torch.cat([torch.ones(50, 1), torch.zeros(950, 1)]).double()
+    weights = torch.where(y[:, 0] > 0, 100.0, 1.0)
+    model = Mixture(Bernoulli(1, 1)).assign([1.0], probability=[[0.5]])
+    obs = ob.Observations.of(y, weights=weights)
+    ob.fit(model, obs, algorithm(), batch_size=20, tol=0, max_iter=60, generator=torch.Generator().manual_seed(0))
+    assert model.emission.probability.item() == pytest.approx(5000 / 5950, abs=0.02)
+
+
+def test_a_network_sees_the_same_features_in_any_batch() -> None:
+    for case in ZOO:
+        model, obs = case.model(), case.observations()
+        together = model.features(obs)
+        alone = torch.cat([model.features(obs.select(slice(n, n + 1))) for n in range(obs.n_items)])
+        torch.testing.assert_close(together, alone, **TIGHT)
+
+
+def test_known_labels_seed_their_components() -> None:
+    """Components that have items of their own start there, whatever order the seeds came in."""
+    y = torch.tensor([[0.0], [0.1], [10.0], [10.1], [20.0], [20.1]], dtype=torch.float64)
+    for order in ([0, 1, 2], [2, 0, 1], [1, 2, 0]):
+        allowed = torch.ones(6, 3, dtype=torch.bool)
+        for group, k in enumerate(order):
+            allowed[2 * group] = torch.arange(3) == k
+        model = Mixture(Gaussian(3, 1, "diag"))
+        model.initialize(ob.Observations.of(y, allowed=allowed), torch.Generator().manual_seed(0))
+        nearest = model.posterior(y).argmax
+        assert nearest.tolist() == [k for k in order for _ in range(2)]
+
+
+def test_the_map_of_one_gaussian_is_the_textbook_mode() -> None:
+    """Mode of the normal-inverse-Wishart posterior (Murphy 2012, section 4.6.3.4), in standardised columns."""
+    from onebound.emissions import NormalInverseWishart
+
+    y = np.random.default_rng(0).normal(size=(30, 2)) * [2.0, 5.0] + [3.0, -1.0]
+    prior = NormalInverseWishart(mean_strength=2.0, degrees=6.0, scale=0.7)
+    model = Mixture(Gaussian(1, 2, prior=prior))
+    ob.fit(model, y, max_iter=2, tol=0)
+    x = (y - y.mean(0)) / y.std(0)
+    n, d = x.shape
+    scatter = x.T @ x
+    mode = (0.7 * np.eye(d) + scatter) / (6.0 + n + d + 2)
+    np.testing.assert_allclose(model.emission.covariance[0], mode * np.outer(y.std(0), y.std(0)), rtol=1e-10)
+    np.testing.assert_allclose(model.emission.mean[0], y.mean(0), rtol=1e-10)
+    diagonal = Mixture(Gaussian(1, 2, "diag", prior=prior))
+    ob.fit(diagonal, y, max_iter=2, tol=0)
+    wanted = (0.7 + np.diag(scatter)) / (6.0 + n + 3) * y.var(0)
+    np.testing.assert_allclose(diagonal.emission.covariance[0].diagonal(), wanted, rtol=1e-10)

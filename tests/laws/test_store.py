@@ -71,7 +71,6 @@ def test_interrupted_and_resumed_equals_uninterrupted(name: str) -> None:
         **options,
     )
     assert stopped.reason == "callback"
-    stopped.climb.callbacks = ()
     resumed = ob.fit(model, y, build(), max_iter=12, tol=0, resume=stopped, **options)
     assert resumed.bound == whole.bound
     assert resumed.evidence == whole.evidence
