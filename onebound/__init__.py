@@ -33,6 +33,8 @@ _PUBLIC = {
     "bound": "bound",
     "Bound": "bound",
     "Observations": "observations",
+    "Checkpoint": "checkpoint",
+    "resume": "checkpoint",
     "save": "store",
     "load": "store",
 }
@@ -170,6 +172,8 @@ if TYPE_CHECKING:
     )
     from onebound.bound import Bound as Bound
     from onebound.bound import bound as bound
+    from onebound.checkpoint import Checkpoint as Checkpoint
+    from onebound.checkpoint import resume as resume
     from onebound.observations import Observations as Observations
     from onebound.store import load as load
     from onebound.store import save as save

@@ -31,6 +31,7 @@ class CategoricalRecognition(nn.Module):
     ) -> None:
         super().__init__()
         self.features = features
+        self.hidden = tuple(hidden)
         self.linear = _linear(n_features, n_components, 0.0, generator)
         sizes = [n_features, *hidden]
         layers: list[nn.Module] = []

@@ -9,9 +9,11 @@ import hashlib
 import json
 import os
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_bytes
 from torch import Tensor
@@ -28,11 +30,7 @@ def save(model: Model, path: str | os.PathLike[str]) -> None:
 
     Raises StoreError where the place cannot be written, Unsupported for models that hold a user's network.
     """
-    header = {"schema": SCHEMA, "class": type(model).__name__, "config": model.config(), "about": model.about}
-    tensors = {name: t.detach().contiguous() for name, t in model.state_dict().items()}
-    text = json.dumps(header, sort_keys=True, ensure_ascii=True)
-    data = to_bytes(tensors, {KEY: text, "sha256": _digest(text, tensors)})
-    write_atomically(path, data)
+    write(path, described(model), model.state_dict())
 
 
 def load(path: str | os.PathLike[str], into: Model | None = None) -> Model:
@@ -40,14 +38,28 @@ def load(path: str | os.PathLike[str], into: Model | None = None) -> Model:
 
     Raises StoreError for a file that is not a model, truncated, damaged, of a newer schema or of a foreign class.
     """
-    header, tensors = _read(path)
-    if header["schema"] > SCHEMA:
-        raise StoreError(
-            f"load: {path} has schema {header['schema']}, newer than {SCHEMA}, which this version reads. Upgrade onebound."
-        )
+    header, tensors = read(path)
+    if "climb" in header:
+        raise StoreError(f"load: {path} is a checkpoint of a fit under way. Go on from it with ob.resume(path, y).")
     if into is not None and type(into).__name__ != header["class"]:
         raise StoreError(f"load: {path} holds a {header['class']}, got into={type(into).__name__}.")
-    model = into if into is not None else _build(path, header)
+    return filled(path, into if into is not None else built(path, header), header, tensors)
+
+
+def described(model: Model) -> dict[str, Any]:
+    """The header of a file that holds `model`."""
+    return {"schema": SCHEMA, "class": type(model).__name__, "config": model.config(), "about": model.about}
+
+
+def write(path: str | os.PathLike[str], header: dict[str, Any], tensors: Mapping[str, Tensor]) -> None:
+    """A safetensors file with `header`, and a digest over every bit of both."""
+    tensors = {name: t.detach().clone(memory_format=torch.contiguous_format) for name, t in tensors.items()}
+    text = json.dumps(header, sort_keys=True, ensure_ascii=True)
+    write_atomically(path, to_bytes(tensors, {KEY: text, "sha256": _digest(text, tensors)}))
+
+
+def filled(path: str | os.PathLike[str], model: Model, header: dict[str, Any], tensors: dict[str, Tensor]) -> Model:
+    """`model` with the parameters and notes of a file."""
     expected = {name: (t.shape, t.dtype) for name, t in model.state_dict().items()}
     if expected != {name: (t.shape, t.dtype) for name, t in tensors.items()}:
         raise StoreError(
@@ -83,13 +95,15 @@ def _umask() -> int:
     return mask
 
 
-def _read(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, Tensor]]:
+def read(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Header and tensors of a whole, undamaged file that this version understands."""
     if not Path(path).is_file():
         raise StoreError(f"load: expected a model file, got {path}, which is not there or is no file.")
     try:
         with safe_open(str(path), framework="pt") as file:
             metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+            # Cloned: sums round differently in memory that is not aligned as torch aligns its own.
+            tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118 - not a dict
         header = json.loads(metadata[KEY])
         digest = metadata["sha256"]
     except (
@@ -108,10 +122,15 @@ def _read(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, Tenso
         ) from None
     if digest != _digest(metadata[KEY], tensors):
         raise StoreError(f"load: {path} is damaged: its sha256 does not match. Write it again with ob.save.")
+    if header["schema"] > SCHEMA:
+        raise StoreError(
+            f"load: {path} has schema {header['schema']}, newer than {SCHEMA}, which this version reads. Upgrade onebound."
+        )
     return header, tensors
 
 
-def _build(path: str | os.PathLike[str], header: dict[str, Any]) -> Model:
+def built(path: str | os.PathLike[str], header: dict[str, Any]) -> Model:
+    """The model that a header describes, its parameters still to be filled in."""
     known = Model.registered
     if header["class"] not in known:
         raise StoreError(

@@ -15,6 +15,7 @@ LAYERS: list[set[str]] = [
     {"models", "recognition"},
     {"algorithms"},
     {"functional", "estimators", "store", "data"},
+    {"checkpoint"},
     {"report", "cli"},
 ]
 HEIGHT = {unit: height for height, units in enumerate(LAYERS) for unit in units}

@@ -11,12 +11,11 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from onebound.algorithms.e_step import Amortized
 from onebound.algorithms.m_step import ADAM_LR, Gradient, MStepRun, Step
 from onebound.algorithms.named import Algorithm
-from onebound.algorithms.optimizers import Adam
+from onebound.algorithms.optimizers import Adam, flat_gradient, flat_vector, write
 from onebound.algorithms.plan import gradient_from_data
 from onebound.algorithms.sweep import Sweep, sweep
 from onebound.algorithms.trace import Record, flat, require_risen
@@ -50,10 +49,11 @@ class Climb:
         generator: torch.Generator | None = None,
         batch_size: int | None = None,
         callbacks: Sequence[Callable[[Record], Any]] = (),
+        after_m: Callable[[bool], None] = lambda ending: None,
     ) -> None:
         self.model, self.obs, self.limits, self.generator = model, obs, limits, generator
         self.algorithm = _with_recognition(algorithm, model, obs, generator)
-        self.batch_size, self.callbacks = batch_size, callbacks
+        self.batch_size, self.callbacks, self.after_m = batch_size, callbacks, after_m
         self.trace: list[Record] = []
         self.passes, self.iteration, self.seconds = 0.0, 0, 0.0
         self.reason, self.resumed_at = "max_iter", 0.0
@@ -94,6 +94,7 @@ class Climb:
                 self._m_step(here)
             self.iteration += 1
             self._state = self._snapshot()
+            self.after_m(self._asked_to_stop)
         self.seconds = self._clock()
 
     def _e_step(self, final: bool) -> Sweep:
@@ -257,8 +258,7 @@ class Climb:
     # --- parts of a run, and its state -----------------------------------------------------------------------------
 
     def _recognition_parameters(self) -> list[nn.Parameter]:
-        e = self.algorithm.e_step
-        return list(e.recognition.parameters()) if isinstance(e, Amortized) and e.recognition is not None else []
+        return [] if self.recognition is None else list(self.recognition.parameters())
 
     def _start_m(self) -> MStepRun:
         m = self.algorithm.m_step
@@ -276,8 +276,7 @@ class Climb:
     def _climb_psi(self) -> None:
         assert self.psi is not None
         moved = self._recognition_parameters()
-        gradient = parameters_to_vector([torch.zeros_like(p) if p.grad is None else p.grad for p in moved])
-        vector_to_parameters(self.psi.step(parameters_to_vector(moved).detach(), gradient), moved)
+        write(self.psi.step(flat_vector(moved), flat_gradient(moved)), moved)
 
     def _snapshot(self) -> dict[str, Any]:
         """What a resumed climb goes back to; parameters and optimisers stand where the last M step left them."""
@@ -289,6 +288,32 @@ class Climb:
             "generator": None if self.generator is None else self.generator.get_state(),
             "reached": self._reached,
         }
+
+    def restore(self, state: dict[str, Any], trace: list[Record], tensors: dict[str, dict[str, torch.Tensor]]) -> None:
+        """Stand where a checkpoint stood: after an M step, the model's parameters being there already."""
+        self.iteration, self.passes, self.seconds = state["iteration"], state["passes"], state["seconds"]
+        self.trace = trace
+        self.m_run.restore(tensors["m_step"])
+        if self.psi is not None:
+            self.psi.restore(tensors["psi"])
+        if self.generator is not None and "state" in tensors["generator"]:
+            self.generator.set_state(tensors["generator"]["state"])
+        if state["reached"]:
+            self._reached = self._again()  # at the same parameters, so the same bits; that pass is counted already
+
+    def checkpoint(self) -> tuple[dict[str, Any], dict[str, dict[str, torch.Tensor]]]:
+        """What `restore` needs after an M step: plain values, and tensors by owner."""
+        state = {"iteration": self.iteration, "passes": self.passes, "seconds": self._clock()}
+        generator = {} if self.generator is None else {"state": self.generator.get_state()}
+        psi = {} if self.psi is None else self.psi.state()
+        tensors = {"m_step": self.m_run.state(), "psi": psi, "generator": generator}
+        return {**state, "reached": self._reached is not None}, tensors
+
+    @property
+    def recognition(self) -> nn.Module | None:
+        """The network of an amortised E step."""
+        e = self.algorithm.e_step
+        return e.recognition if isinstance(e, Amortized) else None
 
     def _keep(self, here: Sweep) -> None:
         """The E step that a stop came after is made already: a resumed climb goes on from it, not with another one."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -30,6 +30,10 @@ class EStep(ABC):
     def surrogate(self, q: Structure, log_potentials: Tensor, generator: torch.Generator | None) -> Tensor:
         """A function whose gradient is that of L, with q held: E_q of the log-potentials.   Equation (1).  (N,)"""
         return q.expected(log_potentials)
+
+    def arguments(self) -> dict[str, Any]:
+        """The constructor's arguments but a network, JSON-able, for a checkpoint."""
+        return {}
 
     @abstractmethod
     def describe(self) -> str:
@@ -62,6 +66,10 @@ class PosteriorSamples(EStep):
     def __call__(self, obs: Observations, exact: Structure, generator: torch.Generator | None) -> Structure:
         """Mass 1/S on each draw."""
         return exact.empirical(exact.sample(self.samples, generator))
+
+    def arguments(self) -> dict[str, Any]:
+        """The number of samples."""
+        return {"samples": self.samples}
 
     def describe(self) -> str:
         return f"{self.samples} samples of the exact posterior"
@@ -125,6 +133,10 @@ class Amortized(EStep):
         f = (log_joint - log_q).detach()
         others = (f.sum(0) - f) / (self.samples - 1)
         return (log_joint + weighted(f - others, log_q)).mean(0)
+
+    def arguments(self) -> dict[str, Any]:
+        """Samples and estimator."""
+        return {"samples": self.samples, "estimator": self.estimator}
 
     def describe(self) -> str:
         how = "exact expectation" if self.estimator == "enumerated" else f"{self.samples} samples, score function"

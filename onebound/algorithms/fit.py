@@ -72,6 +72,23 @@ class Fit:
                 made.setdefault(text, []).append(r.iteration)
         return [f"{text} ({_span(iterations)})" for text, iterations in made.items()]
 
+    def summary(self) -> dict[str, Any]:
+        """The fit in plain values, JSON-able: what a report or a program needs to know of it."""
+        return {
+            "algorithm": self.algorithm,
+            "plan": str(self.plan),
+            "trace": [r.as_dict() for r in self.trace],
+            "bound": self.bound,
+            "evidence": self.evidence,
+            "gap": self.gap,
+            "n_items": self.n_items,
+            "converged": self.converged,
+            "reason": self.reason,
+            "seconds": self.seconds,
+            "restarts": list(self.restarts),
+            "repairs": self.repairs,
+        }
+
     def __repr__(self) -> str:
         return (
             f"Fit({self.algorithm} on {self.plan.model}: L = {self.bound:.6f}, ln p(y) = {self.evidence:.6f}, "
@@ -93,6 +110,7 @@ def fit(
     init: Any = None,
     max_seconds: float | None = None,
     resume: Fit | None = None,
+    checkpoint: Callable[[Search, bool], None] | None = None,
 ) -> Fit:
     """Climb L on y, changing `model` in place; the best restart is written back.
 
@@ -103,6 +121,7 @@ def fit(
     before. `restarts`: that many starts. `callbacks`: called with each Record; one that returns True ends the climb.
     `resume`: a Fit of the same model and data, continued to `max_iter` M steps in all under the limits given now, and
     ending at the same bits as if it had not stopped. (Adam's decay belongs to the first call's max_iter.)
+    `checkpoint`: an ob.Checkpoint(path, every=60.0), from which ob.resume goes on after an interruption.
     Raises InputError for data or arguments that cannot work, and what `plan` raises.
 
     >>> import onebound as ob
@@ -113,7 +132,7 @@ def fit(
     """
     obs = model.observe(y)
     chosen = with_batches(resolve(model, algorithm), batch_size)
-    limits = _limits(chosen, max_iter, tol, max_seconds)
+    limits = limits_of(chosen, max_iter, tol, max_seconds)
     whole_number("fit", "restarts", restarts)
     if batch_size is not None:
         whole_number("fit", "batch_size", batch_size)
@@ -125,32 +144,103 @@ def fit(
         raise InputError("fit: restarts from one given start would all be the same; leave init out, or restarts at 1.")
     if resume is not None:
         return _resumed(resume, model, obs, limits, callbacks)
-    best: tuple[Climb, dict[str, Any], dict[str, Any] | None] | None = None
-    finals, seconds = [], 0.0
-    fresh = _recognition_state(chosen)
-    for r in range(restarts):
-        _start(model, obs, generator, init, again=r > 0)
-        if r > 0 and fresh is not None:
-            chosen.e_step.recognition.load_state_dict(fresh)  # type: ignore[attr-defined]
-        climb = Climb(model, obs, chosen, limits, generator, batch_size, callbacks)
-        climb.run()
-        seconds += climb.seconds
-        finals.append(_number(climb.trace[-1].objective))
-        if best is None or finals[-1] > _number(best[0].trace[-1].objective):
-            best = (climb, copy.deepcopy(model.state_dict()), _recognition_state(climb.algorithm))
-    assert best is not None
-    climb, parameters, psi = best
-    model.load_state_dict(parameters)
-    if psi is not None:
-        climb.algorithm.e_step.recognition.load_state_dict(psi)  # type: ignore[attr-defined]
-    return _fit_of(climb, plan(model, chosen), finals, seconds)
+    return Search(model, obs, chosen, limits, generator, batch_size, callbacks, init, restarts, checkpoint).run()
 
 
-def _start(model: Model, obs: Observations, generator: torch.Generator | None, init: Any, again: bool) -> None:
-    if again or init is not None or not bool(model.initialized):
-        model.initialize(obs, generator, init)
-    elif not bool(model.prepared):
-        model.prepare(Columns.of(obs, model.block_rows))
+@dataclass
+class Kept:
+    """A climb that has ended, with the parameters that it reached."""
+
+    trace: list[Record]
+    reason: str
+    parameters: dict[str, torch.Tensor]
+    psi: dict[str, torch.Tensor] | None
+    climb: Climb | None = None
+
+    @property
+    def objective(self) -> float:
+        """Of the returned parameters, per item."""
+        return _number(self.trace[-1].objective)
+
+
+class Search:
+    """Climbs from several starts, one after the other; the best is kept."""
+
+    def __init__(
+        self,
+        model: Model,
+        obs: Observations,
+        algorithm: Algorithm,
+        limits: Limits,
+        generator: torch.Generator | None,
+        batch_size: int | None,
+        callbacks: Sequence[Callable[[Record], Any]],
+        init: Any,
+        restarts: int,
+        checkpoint: Callable[[Search, bool], None] | None,
+    ) -> None:
+        self.model, self.obs, self.algorithm, self.limits = model, obs, algorithm, limits
+        self.generator, self.batch_size, self.callbacks = generator, batch_size, callbacks
+        self.init, self.restarts, self.checkpoint = init, restarts, checkpoint
+        self.finals: list[float] = []
+        self.seconds = 0.0
+        self.best: Kept | None = None
+        self.climb: Climb | None = None
+        self._fresh = _recognition_state(algorithm)
+
+    def run(self) -> Fit:
+        """Climb from every start that is left, and write the best back."""
+        while len(self.finals) < self.restarts:
+            if self.climb is None:
+                self._start()
+                self.climb = self.new_climb()
+            self.climb.run()
+            self._finish(self.climb)
+        best = self.best
+        assert best is not None
+        climb = best.climb or self.new_climb()  # a best that came out of a checkpoint has left its climb behind
+        climb.trace, climb.reason = best.trace, best.reason
+        self.model.load_state_dict(best.parameters)
+        if best.psi is not None and climb.recognition is not None:
+            climb.recognition.load_state_dict(best.psi)
+        return _fit_of(climb, plan(self.model, self.algorithm), self.finals, self.seconds)
+
+    def new_climb(self) -> Climb:
+        """A climb from where the model stands."""
+        return Climb(
+            self.model,
+            self.obs,
+            self.algorithm,
+            self.limits,
+            self.generator,
+            self.batch_size,
+            self.callbacks,
+            self._after_m,
+        )
+
+    def _after_m(self, ending: bool) -> None:
+        if self.checkpoint is not None:
+            self.checkpoint(self, ending)
+
+    def _start(self) -> None:
+        first = not self.finals
+        if not first or self.init is not None or not bool(self.model.initialized):
+            self.model.initialize(self.obs, self.generator, self.init)
+        elif not bool(self.model.prepared):
+            self.model.prepare(Columns.of(self.obs, self.model.block_rows))
+        if not first and self._fresh is not None:
+            self.algorithm.e_step.recognition.load_state_dict(self._fresh)  # type: ignore[attr-defined]
+
+    def _finish(self, climb: Climb) -> None:
+        parameters, psi = copy.deepcopy(self.model.state_dict()), _recognition_state(climb.algorithm)
+        ended = Kept(climb.trace, climb.reason, parameters, psi, climb)
+        self.finals.append(ended.objective)
+        self.seconds += climb.seconds
+        if self.best is None or ended.objective > self.best.objective:
+            self.best = ended
+        if climb.reason == "callback":
+            self.restarts = len(self.finals)
+        self.climb = None
 
 
 def _fit_of(climb: Climb, steps: Plan, finals: list[float], seconds: float) -> Fit:
@@ -163,7 +253,7 @@ def _fit_of(climb: Climb, steps: Plan, finals: list[float], seconds: float) -> F
         n_items=climb.obs.n_items,
         seconds=seconds,
         restarts=finals,
-        recognition=getattr(climb.algorithm.e_step, "recognition", None),
+        recognition=climb.recognition,
         climb=climb,
     )
 
@@ -182,7 +272,7 @@ def _resumed(
     return _fit_of(climb, stopped.plan, finals, stopped.seconds + climb.seconds - climb.resumed_at)
 
 
-def _limits(algorithm: Algorithm, max_iter: int | None, tol: float | None, max_seconds: float | None) -> Limits:
+def limits_of(algorithm: Algorithm, max_iter: int | None, tol: float | None, max_seconds: float | None) -> Limits:
     max_iter = algorithm.max_iter if max_iter is None else max_iter
     tol = algorithm.tol if tol is None else tol
     max_iter = whole_number("fit", "max_iter", max_iter, 0)

@@ -6,15 +6,14 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
-from onebound.algorithms.optimizers import LBFGS, Adam
+from onebound.algorithms.optimizers import LBFGS, Adam, flat_gradient, flat_vector, write
 from onebound.algorithms.sweep import Sweep
-from onebound.errors import Infeasible, InputError, NonFinite, did_you_mean, whole_number
+from onebound.errors import Infeasible, InputError, NonFinite, Unsupported, did_you_mean, whole_number
 from onebound.models.base import Model
 
 OptimizerFactory = Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]
@@ -40,6 +39,10 @@ class MStep(ABC):
     def start(self, model: Model, parameters: list[nn.Parameter], total_weight: float, max_iter: int) -> MStepRun:
         """A run of this step on `model`: fresh optimiser state. `parameters`: what a gradient may move."""
 
+    def arguments(self) -> dict[str, Any]:
+        """The constructor's arguments, JSON-able, for a checkpoint."""
+        return {}
+
     @abstractmethod
     def describe(self) -> str:
         """One phrase for the plan."""
@@ -56,6 +59,13 @@ class MStepRun:
 
     def zero(self) -> None:
         """Forget old gradients, before a sweep that leaves new ones."""
+
+    def state(self) -> dict[str, Tensor]:
+        """What the next step needs besides Θ, for a checkpoint."""
+        return {}
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        """Go on from `state`."""
 
 
 class ClosedForm(MStep):
@@ -113,6 +123,12 @@ class Gradient(MStep):
             closed_form,
         )
 
+    def arguments(self) -> dict[str, Any]:
+        """The constructor's arguments; Unsupported for an optimizer of the user's own."""
+        if not isinstance(self.optimizer, str):
+            raise Unsupported("Gradient: a torch optimizer of your own cannot be checkpointed. Use 'adam' or 'lbfgs'.")
+        return {"optimizer": self.optimizer, "lr": self.lr, "steps": self.steps, "closed_form": self.closed_form}
+
     @property
     def line_search(self) -> bool:
         """Whether it re-runs E inside a step, so that it needs whole passes."""
@@ -168,25 +184,17 @@ class _GradientRun(MStepRun):
         if self.backward:  # the sweep has left the gradient of −L
             if prior.requires_grad:
                 (-prior).backward()
-            return -(sweep.bound / sweep.share + float(prior.detach())), self._gradient()
+            return -(sweep.bound / sweep.share + float(prior.detach())), flat_gradient(self.parameters)
         assert sweep.statistics is not None
         self.zero()
         joint = self.model.expected_log_joint(sweep.statistics) + sweep.statistics.tensor("entropy")
         loss = -(joint / sweep.share + prior)
         loss.backward()
-        return float(loss.detach()), self._gradient()
-
-    def _gradient(self) -> Tensor:
-        return torch.cat(
-            [torch.zeros_like(p).flatten() if p.grad is None else p.grad.flatten() for p in self.parameters]
-        )
-
-    def _point(self) -> Tensor:
-        return parameters_to_vector(self.parameters).detach()
+        return float(loss.detach()), flat_gradient(self.parameters)
 
     def _update(self, gradient: Tensor, iteration: int) -> None:
         if isinstance(self.optimizer, Adam):
-            vector_to_parameters(self.optimizer.step(self._point(), gradient, self._decay(iteration)), self.parameters)
+            write(self.optimizer.step(flat_vector(self.parameters), gradient, self._decay(iteration)), self.parameters)
         else:
             assert isinstance(self.optimizer, torch.optim.Optimizer)
             self.optimizer.step()
@@ -198,7 +206,7 @@ class _GradientRun(MStepRun):
         seen: list[tuple[Tensor, Sweep]] = []
 
         def evaluate(x: Tensor) -> tuple[float, Tensor]:
-            vector_to_parameters(x, self.parameters)
+            write(x, self.parameters)
             if self.backward:
                 self.zero()
             try:
@@ -210,10 +218,19 @@ class _GradientRun(MStepRun):
             seen.append((x, here))
             return self._evaluate(here)
 
-        final = optimizer.step(self._point(), value, gradient, evaluate)
-        vector_to_parameters(final, self.parameters)
+        final = optimizer.step(flat_vector(self.parameters), value, gradient, evaluate)
+        write(final, self.parameters)
         reached = next((s for x, s in reversed(seen) if s.weight > 0 and torch.equal(x, final)), None)
         return None if self.backward else reached, len(seen)
+
+    def state(self) -> dict[str, Tensor]:
+        if isinstance(self.optimizer, torch.optim.Optimizer):
+            raise Unsupported("Gradient: a torch optimizer of your own cannot be checkpointed. Use 'adam' or 'lbfgs'.")
+        return self.optimizer.state()
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        assert not isinstance(self.optimizer, torch.optim.Optimizer)
+        self.optimizer.restore(state)
 
     def _decay(self, iteration: int) -> float:
         """1, then down to 0.01 over the last third of max_iter."""

@@ -8,7 +8,7 @@ importing the compiler. A torch optimiser can be given all the same (see `Gradie
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor
@@ -18,6 +18,28 @@ Evaluate = Callable[[Tensor], tuple[float, Tensor]]
 C1, C2 = 1e-4, 0.9
 # Below this a change of the objective is rounding, and the slopes alone are trusted (Hager & Zhang 2005, section 2).
 NOISE = 1e-14
+
+
+def flat_vector(parameters: Iterable[Tensor]) -> Tensor:
+    """The parameters as one vector, a copy.  (P,)"""
+    return torch.cat([p.detach().reshape(-1) for p in parameters])
+
+
+def flat_gradient(parameters: Iterable[Tensor]) -> Tensor:
+    """Their gradients as one vector, 0 where there is none.  (P,)"""
+    return torch.cat([(torch.zeros_like(p) if p.grad is None else p.grad).reshape(-1) for p in parameters])
+
+
+@torch.no_grad()
+def write(vector: Tensor, parameters: Iterable[Tensor]) -> None:
+    """Copy the vector into the parameters.
+
+    In place: torch's vector_to_parameters makes them views into the vector, whose alignment then changes last bits.
+    """
+    at = 0
+    for p in parameters:
+        p.copy_(vector[at : at + p.numel()].view_as(p))
+        at += p.numel()
 
 
 class Adam:
@@ -39,6 +61,15 @@ class Adam:
         mean = self.first / (1 - 0.9**self.t)
         spread = (self.second / (1 - 0.999**self.t)).sqrt()
         return x - scale * self.lr * mean / (spread + 1e-8)
+
+    def state(self) -> dict[str, Tensor]:
+        """Step count and moments, for a checkpoint."""
+        moments = {"first": self.first, "second": self.second}
+        return {"t": torch.tensor(self.t), **{k: v for k, v in moments.items() if v is not None}}
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        """Go on from `state`."""
+        self.t, self.first, self.second = int(state["t"]), state.get("first"), state.get("second")
 
 
 class LBFGS:
@@ -78,6 +109,14 @@ class LBFGS:
         for (s, y), share in zip(self.pairs, reversed(shares), strict=True):
             d = d + (share - y @ d / (s @ y)) * s
         return d if float(d @ gradient) < 0 else -gradient
+
+    def state(self) -> dict[str, Tensor]:
+        """The pairs, for a checkpoint."""
+        return {f"{i}.{name}": v for i, pair in enumerate(self.pairs) for name, v in zip("sy", pair, strict=True)}
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        """Go on from `state`."""
+        self.pairs = [(state[f"{i}.s"], state[f"{i}.y"]) for i in range(len(state) // 2)]
 
 
 def wolfe(
