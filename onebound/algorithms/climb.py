@@ -176,7 +176,7 @@ class Climb:
 
     @torch.no_grad()
     def _q_by_component(self, here: Sweep) -> dict[str, torch.Tensor]:
-        if here.statistics is None or isinstance(self.algorithm.m_step, Gradient):
+        if here.statistics is None or not self.algorithm.m_step.needs_closed_form:
             return {}
         return self.model.expected_log_joint_parts(here.statistics)
 

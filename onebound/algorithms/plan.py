@@ -119,7 +119,7 @@ def with_batches(algorithm: Algorithm, batch_size: int | None) -> Algorithm:
         return algorithm
     if algorithm.name != "EG":
         raise InputError(
-            f"{algorithm.name}: L-BFGS needs whole passes, got batch_size={batch_size}. Use optimizer='adam'."
+            f"{algorithm.name}: a line search needs whole passes, got batch_size={batch_size}. Use optimizer='adam'."
         )
     adam = Gradient("adam", lr=m.lr, steps=m.steps, closed_form=m.closed_form)
     return replace(algorithm, m_step=adam, max_iter=200, tol=1e-6, window=10)

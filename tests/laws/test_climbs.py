@@ -194,7 +194,7 @@ def test_minibatches_report_running_means_and_end_with_a_full_evaluation() -> No
     ob.fit(
         model, y, ob.EG("adam", lr=1.5), batch_size=20, max_iter=3, tol=0, generator=torch.Generator().manual_seed(0)
     )
-    with pytest.raises(ob.errors.InputError, match="L-BFGS needs whole passes"):
+    with pytest.raises(ob.errors.InputError, match="a line search needs whole passes"):
         ob.fit(model, y, ob.VAE(optimizer="lbfgs"), batch_size=50)
 
 
