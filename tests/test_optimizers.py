@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import pytest
 import torch
 from torch import Tensor
 
+import onebound as ob
 from onebound.algorithms.optimizers import LBFGS, Adam, wolfe
+from onebound.algorithms.trace import flat
 
 
 def rosenbrock(x: Tensor) -> tuple[float, Tensor]:
@@ -77,3 +80,30 @@ def test_adam_takes_the_steps_of_torchs_adam() -> None:
         theirs.grad = rosenbrock(theirs)[1]
         peer.step()
     torch.testing.assert_close(x, theirs.detach(), rtol=1e-10, atol=1e-10)
+
+
+def test_adams_steps_shrink_over_the_last_third(monkeypatch: pytest.MonkeyPatch) -> None:
+    scales = []
+    step = Adam.step
+
+    def seen(self: Adam, x: Tensor, gradient: Tensor, scale: float = 1.0) -> Tensor:
+        scales.append(scale)
+        return step(self, x, gradient, scale)
+
+    monkeypatch.setattr(Adam, "step", seen)
+    ob.fit(ob.models.Mixture(ob.emissions.Poisson(1, 1)), [[1.0], [2.0]], ob.EG("adam"), max_iter=30, tol=0)
+    assert scales[:21] == [1.0] * 21
+    assert all(a > b for a, b in pairwise(scales[20:]))
+    assert 0 < scales[-1] < 0.2
+
+
+def test_a_climb_is_flat_only_where_nothing_moves_up_or_down() -> None:
+    def records(values: list[float]) -> list[ob.Record]:
+        return [ob.Record(i + 1, "E", i + 1.0, v, v, 0.0, v, 0.0) for i, v in enumerate(values)]
+
+    assert flat(records([-2.0, -2.0 + 1e-9]), 1, 1e-8)
+    assert not flat(records([-2.0, -1.9]), 1, 1e-8)
+    assert not flat(records([-1.9, -2.0]), 1, 1e-8)  # a noisy climb may fall, which is no arrival
+    assert not flat(records([-2.0]), 1, 1e-8)
+    assert not flat(records([-2.0, -2.0]), 1, 0.0)
+    assert flat(records([-2.0, -1.0, -1.0, -2.0]), 2, 1e-8)
