@@ -61,16 +61,31 @@ def seconds(value: float | None) -> str:
     return f"{value:,.0f}" if value >= 9.95 else f"{value:#.2g}"
 
 
-def parameter(value: SupportsFloat) -> str:
-    """A parameter of a model: four digits.
+def parameter(value: SupportsFloat, digits: int = 4) -> str:
+    """A parameter of a model: four digits in a table, three in a sentence.
 
     >>> parameter(54.47851), parameter(4.29), parameter(-0.000123456), parameter(1234567.0), parameter(0.0)
     ('54.48', '4.290', '−0.0001235', '1,234,567', '0')
+    >>> parameter(3733.1, 3), parameter(999.9, 3)
+    ('3,733', '1,000')
     """
     number = float(value)
     if number == 0:
         return "0"
-    return signed(f"{number:,.0f}" if 1e4 <= abs(number) < 1e9 else f"{number:#.4g}".rstrip("."))
+    whole = 10**digits - 0.5 <= abs(number) < 1e9
+    return signed(f"{number:,.0f}" if whole else f"{number:#.{digits}g}".rstrip("."))
+
+
+def share(value: SupportsFloat) -> str:
+    """A share of the whole, in percent.
+
+    >>> share(0.3559), share(0.004), share(1e-5), share(0.0), share(0.9996), share(1.0)
+    ('36 %', '0.4 %', '< 0.1 %', '0 %', '> 99.9 %', '100 %')
+    """
+    percent = 100 * float(value)
+    if 0 < percent < 0.1 or 99.9 < percent < 100:
+        return "< 0.1 %" if percent < 50 else "> 99.9 %"
+    return f"{percent:.1f} %" if 0 < percent < 1 or 99 < percent < 100 else f"{percent:.0f} %"
 
 
 def quantity(what: str, value: SupportsFloat) -> str:

@@ -17,11 +17,15 @@ CORRELATED = 4  # Columns up to which every correlation gets a row: 6 rows; at 1
 
 @dataclass(frozen=True)
 class Quantity:
-    """One row: `column` of the data, what is told about it, and its value in each of the K components."""
+    """One row: `column` of the data, what is told about it, and its value in each of the K components.
+
+    `source` is the column's name alone, where `column` also names one of its symbols ("colour = red").
+    """
 
     column: str
     what: str
     values: np.ndarray
+    source: str = ""
 
     @property
     def label(self) -> str:
@@ -58,6 +62,14 @@ def gaussian_part(emission: Any) -> tuple[list[int], Any] | None:
     return None
 
 
+def coded_columns(emission: Any) -> set[int]:
+    """The columns that hold codes of categories, whose mean and range say nothing."""
+    if _parts(emission):
+        return {columns[d] for columns, part in _parts(emission) for d in coded_columns(part)}
+    is_table = hasattr(emission, "n_symbols") and array(emission.probability).ndim == 3
+    return set(range(len(emission.n_symbols))) if is_table else set()
+
+
 def _parts(emission: Any) -> list[tuple[list[int], Any]]:
     if not isinstance(emission, Product):
         return []
@@ -72,7 +84,7 @@ def _of_emission(emission: Any, names: list[str], categories: Mapping[str, Seque
     if hasattr(emission, "covariance"):
         return _of_gaussian(array(emission.mean), array(emission.covariance), names)
     if hasattr(emission, "rate"):
-        return [Quantity(name, "rate", v) for name, v in zip(names, array(emission.rate).T, strict=True)]
+        return [Quantity(name, "rate", v, name) for name, v in zip(names, array(emission.rate).T, strict=True)]
     if hasattr(emission, "probability"):
         return _of_probability(emission, names, categories)
     return []
@@ -82,7 +94,7 @@ def _of_gaussian(mean: np.ndarray, covariance: np.ndarray, names: list[str]) -> 
     sd = np.sqrt(np.diagonal(covariance, axis1=1, axis2=2))  # (K, D)
     rows = []
     for d, name in enumerate(names):
-        rows += [Quantity(name, "mean", mean[:, d]), Quantity(name, "standard deviation", sd[:, d])]
+        rows += [Quantity(name, "mean", mean[:, d], name), Quantity(name, "standard deviation", sd[:, d], name)]
     correlation = covariance / (sd[:, :, None] * sd[:, None, :])
     pairs = [(i, j) for i in range(len(names)) for j in range(i) if np.any(covariance[:, i, j] != 0)]
     if len(names) <= CORRELATED:
@@ -93,10 +105,12 @@ def _of_gaussian(mean: np.ndarray, covariance: np.ndarray, names: list[str]) -> 
 def _of_probability(emission: Any, names: list[str], categories: Mapping[str, Sequence[str]]) -> list[Quantity]:
     probability = array(emission.probability)
     if probability.ndim == 2:  # One a column: of a 1 (Bernoulli), of a count falling there (multinomial).
-        return [Quantity(name, "probability", v) for name, v in zip(names, probability.T, strict=True)]
+        return [Quantity(name, "probability", v, name) for name, v in zip(names, probability.T, strict=True)]
     rows = []
     for d, name in enumerate(names):  # (K, D, V), padded to the widest column.
         n_symbols = emission.n_symbols[d]
         symbols = categories.get(name) or [str(v) for v in range(n_symbols)]
-        rows += [Quantity(f"{name} = {symbols[v]}", "probability", probability[:, d, v]) for v in range(n_symbols)]
+        rows += [
+            Quantity(f"{name} = {symbols[v]}", "probability", probability[:, d, v], name) for v in range(n_symbols)
+        ]
     return rows

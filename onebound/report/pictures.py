@@ -36,36 +36,48 @@ def scatter_figure(model: Any, y: Any, names: Sequence[str], *, width: float = W
     component's colour as opaquely as the component is responsible for it, with the ellipses of 1 and 2 standard
     deviations; one column alone as a histogram under the components' densities. Other models: `profile_figure`.
     """
-    part = gaussian_part(model.emission)
-    if part is None:
+    if gaussian_part(model.emission) is None:
         return profile_figure(model, names)
-    columns, gaussian = part
-    obs = Observations.of(y)
-    drawn = obs.select(_sample(obs.n_items, points))
-    responsibilities = array(model.posterior(drawn).marginals)  # (n, K)
-    rows = array(drawn.y)[:, columns]  # (n, D)
-    mean, covariance, weights = array(gaussian.mean), array(gaussian.covariance), array(model.weights)
     with isolated():
         figure = new_figure(0.8 * width, width)
-        axes = figure.subplots()
-        dress(axes)
-        if len(columns) == 1:
-            _histogram(axes, rows[:, 0], mean[:, 0], np.sqrt(covariance[:, 0, 0]), weights)
-            axes.set(xlabel=names[columns[0]], ylabel="density")
-            return figure
-        i, j = most_different(mean, covariance, weights)
-        _points(axes, rows[:, [i, j]], responsibilities, size=14 * (width / WIDTH) ** 2)
-        for k in range(len(mean)):
-            _ellipses(axes, k, mean[k, [i, j]], covariance[k][np.ix_([i, j], [i, j])])
-        # From the data alone, so that the pictures of two fits can be laid side by side.
-        across, up = (_range(array(obs.y)[:, columns[d]]) for d in (i, j))
-        axes.set(xlabel=names[columns[i]], ylabel=names[columns[j]], xlim=across, ylim=up)
+        draw_scatter(figure.subplots(), model, y, names, points=points, size=14 * (width / WIDTH) ** 2)
     return figure
 
 
-def _range(values: np.ndarray) -> tuple[float, float]:
+def draw_scatter(
+    axes: Axes, model: Any, y: Any, names: Sequence[str], *, points: int = POINTS, size: float = 14
+) -> None:
+    """That picture on the given axes, of a model that has Gaussian columns."""
+    part = gaussian_part(model.emission)
+    assert part is not None
+    columns, gaussian = part
+    obs = Observations.of(y)
+    rows, responsibilities = drawn(model, obs, points)
+    mean, covariance, weights = array(gaussian.mean), array(gaussian.covariance), array(model.weights)
+    dress(axes)
+    if len(columns) == 1:
+        draw_histogram(axes, rows[:, columns[0]], mean[:, 0], np.sqrt(covariance[:, 0, 0]), weights)
+        axes.set(xlabel=names[columns[0]], ylabel="density")
+        return
+    i, j = most_different(mean, covariance, weights)
+    draw_points(axes, rows[:, [columns[i], columns[j]]], responsibilities, size)
+    for k in range(len(mean)):
+        draw_ellipses(axes, k, mean[k, [i, j]], covariance[k][np.ix_([i, j], [i, j])])
+    # From the data alone, so that the pictures of two fits can be laid side by side.
+    across, up = (span(array(obs.y[:, columns[d]])) for d in (i, j))
+    axes.set(xlabel=names[columns[i]], ylabel=names[columns[j]], xlim=across, ylim=up)
+
+
+def drawn(model: Any, obs: Observations, points: int = POINTS) -> tuple[np.ndarray, np.ndarray]:
+    """At most that many rows, drawn at random but always the same ones, and their responsibilities.  (n, D), (n, K)"""
+    some = obs.select(_sample(obs.n_items, points))
+    return array(some.y), array(model.posterior(some).marginals)
+
+
+def span(values: np.ndarray) -> tuple[float, float]:
+    """An axis' limits that leave a margin around the values."""
     low, high = float(np.nanmin(values)), float(np.nanmax(values))
-    margin = 0.1 * (high - low)
+    margin = 0.1 * (high - low) or 0.5  # A column that never changes has a picture too.
     return low - margin, high + margin
 
 
@@ -91,7 +103,8 @@ def most_different(mean: np.ndarray, covariance: np.ndarray, weights: np.ndarray
     return int(first), int(second)
 
 
-def _points(axes: Axes, xy: np.ndarray, responsibilities: np.ndarray, size: float) -> None:
+def draw_points(axes: Axes, xy: np.ndarray, responsibilities: np.ndarray, size: float) -> None:
+    """Every row in each component's colour, as opaquely as the component is responsible for it."""
     for k in range(responsibilities.shape[1]):
         seen = (responsibilities[:, k] > 0.02) & ~np.isnan(xy).any(axis=1)
         # One shade in twenty, so that rows of the same shade share their SVG style.
@@ -99,7 +112,8 @@ def _points(axes: Axes, xy: np.ndarray, responsibilities: np.ndarray, size: floa
         axes.scatter(xy[seen, 0], xy[seen, 1], s=size, color=component_colour(k), alpha=0.75 * alpha, linewidths=0)
 
 
-def _ellipses(axes: Axes, k: int, mean: np.ndarray, covariance: np.ndarray) -> None:
+def draw_ellipses(axes: Axes, k: int, mean: np.ndarray, covariance: np.ndarray, *, number: bool = True) -> None:
+    """Component k at 1 and 2 standard deviations, with its number at the mean."""
     values, vectors = np.linalg.eigh(covariance)
     angle = np.degrees(np.arctan2(vectors[1, 1], vectors[0, 1]))  # Of the longest axis: eigh sorts upwards.
     width, height = 2 * np.sqrt(values[[1, 0]])
@@ -108,13 +122,18 @@ def _ellipses(axes: Axes, k: int, mean: np.ndarray, covariance: np.ndarray) -> N
         axes.add_patch(
             Ellipse(tuple(mean), sds * width, sds * height, angle=angle, facecolor=face, edgecolor=edge, linewidth=1.4)
         )
+    if not number:
+        return
     box = {"boxstyle": "circle,pad=0.25", "facecolor": PAPER, "edgecolor": component_colour(k), "linewidth": 1.2}
     axes.text(
         mean[0], mean[1], str(k + 1), color=INK, ha="center", va="center", fontsize=FONT_SIZE - 1, bbox=box, zorder=5
     )
 
 
-def _histogram(axes: Axes, values: np.ndarray, mean: np.ndarray, sd: np.ndarray, weights: np.ndarray) -> None:
+def draw_histogram(
+    axes: Axes, values: np.ndarray, mean: np.ndarray, sd: np.ndarray, weights: np.ndarray, *, number: bool = True
+) -> None:
+    """One column, and each component's share of its density."""
     values = values[~np.isnan(values)]
     axes.hist(values, bins="auto", density=True, color=RULE, linewidth=0)
     x = np.linspace(values.min(), values.max(), 300)
@@ -122,10 +141,11 @@ def _histogram(axes: Axes, values: np.ndarray, mean: np.ndarray, sd: np.ndarray,
         density = weight * np.exp(-0.5 * ((x - mean[k]) / sd[k]) ** 2) / (sd[k] * np.sqrt(2 * np.pi))
         axes.fill_between(x, density, color=component_colour(k), alpha=0.2, linewidth=0)
         axes.plot(x, density, color=component_colour(k), linewidth=1.6)
-        top = int(density.argmax())
-        axes.annotate(
-            str(k + 1), (x[top], density[top]), color=INK, ha="center", xytext=(0, 3), textcoords="offset points"
-        )
+        if number:
+            top = int(density.argmax())
+            axes.annotate(
+                str(k + 1), (x[top], density[top]), color=INK, ha="center", xytext=(0, 3), textcoords="offset points"
+            )
 
 
 def most_telling(rows: Sequence[Quantity], limit: int) -> list[Quantity]:
@@ -139,24 +159,31 @@ def profile_figure(model: Any, names: Sequence[str]) -> Figure:
 
     The fuller a cell, the larger its value: of 1 for a probability, of the row's largest for a rate.
     """
-    rows = most_telling([row for row in quantities(model, names) if row.what in ("probability", "rate")], PROFILE_ROWS)
-    n_components = len(array(model.weights))
     with isolated():
-        figure = new_figure(0.7 + 0.19 * len(rows))
-        axes = figure.subplots()
-        dress(axes)
-        axes.grid(False)
-        for i, row in enumerate(rows):
-            for k in range(n_components):
-                _cell(axes, k, i, row, n_components)
-        axes.set(xlim=(0, n_components), ylim=(len(rows), 0))
-        axes.set_yticks(np.arange(len(rows)) + 0.5, [_short(row.column) for row in rows], color=INK)
-        axes.set_xticks(np.arange(n_components) + 0.5, [str(k + 1) for k in range(n_components)], color=INK)
-        axes.xaxis.tick_top()
-        axes.xaxis.set_label_position("top")
-        axes.set_xlabel("component")
-        axes.spines[:].set_visible(False)
+        figure = new_figure(0.7 + 0.19 * len(_profile_rows(model, names)))
+        draw_profiles(figure.subplots(), model, names)
     return figure
+
+
+def draw_profiles(axes: Axes, model: Any, names: Sequence[str]) -> None:
+    """That picture on the given axes."""
+    rows, n_components = _profile_rows(model, names), len(array(model.weights))
+    dress(axes)
+    axes.grid(False)
+    for i, row in enumerate(rows):
+        for k in range(n_components):
+            _cell(axes, k, i, row, n_components)
+    axes.set(xlim=(0, n_components), ylim=(len(rows), 0))
+    axes.set_yticks(np.arange(len(rows)) + 0.5, [_short(row.column) for row in rows], color=INK)
+    axes.set_xticks(np.arange(n_components) + 0.5, [str(k + 1) for k in range(n_components)], color=INK)
+    axes.xaxis.tick_top()
+    axes.xaxis.set_label_position("top")
+    axes.set_xlabel("component")
+    axes.spines[:].set_visible(False)
+
+
+def _profile_rows(model: Any, names: Sequence[str]) -> list[Quantity]:
+    return most_telling([row for row in quantities(model, names) if row.what in ("probability", "rate")], PROFILE_ROWS)
 
 
 def _cell(axes: Axes, k: int, i: int, row: Quantity, n_components: int) -> None:

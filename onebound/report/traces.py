@@ -26,6 +26,7 @@ class _Climb:
     x: np.ndarray
     bound: np.ndarray
     evidence: np.ndarray
+    gap: np.ndarray
 
 
 def labels(fits: Sequence[Any]) -> list[str]:
@@ -40,7 +41,8 @@ def trace_figure(fits: Sequence[Any], x: Literal["passes", "seconds"] = "passes"
     """L (solid) and ln p(y) (dashed) of all fits against passes or seconds, the gap between them shaded.
 
     Above: nats per row, from where the climb gets interesting. Below: how far each still is from the best evidence that
-    any of them reached, on a log axis, so that 20 passes of EM and 2,000 of a VAE, a first step and a last, all show.
+    any of them reached, on a log axis, so that 20 passes of EM and 2,000 of a VAE, a first step and a last, all show; for
+    one fit alone the gap is drawn there too.
     """
     climbs = [_climb(fit, label, x) for fit, label in zip(fits, labels(fits), strict=True)]
     best = max(fit.bound if fit.evidence is None else fit.evidence for fit in fits)
@@ -52,6 +54,8 @@ def trace_figure(fits: Sequence[Any], x: Literal["passes", "seconds"] = "passes"
         for climb in climbs:
             _draw_climb(above, climb, [c.label for c in climbs])
             _draw_distance(below, climb, [c.label for c in climbs], best)
+        if len(climbs) == 1:
+            _draw_gap(below, climbs[0])
         _finish_above(above, climbs)
         _finish_below(below, climbs, x)
         _legend(figure, above, [climb.label for climb in climbs])
@@ -66,10 +70,11 @@ def _climb(fit: Any, label: str, x: str) -> _Climb:
     kept = {iterations[i] for i in picked if iterations}
     records = [record for record in records if record.iteration in kept]
     values = [
-        (getattr(r, x), r.bound, _evidence(r, after)) for r, after in zip(records, [*records[1:], None], strict=True)
+        (getattr(r, x), r.bound, _evidence(r, after), np.nan if r.gap is None else r.gap)
+        for r, after in zip(records, [*records[1:], None], strict=True)
     ]
-    columns = np.array(values, dtype=float).reshape(-1, 3).T
-    return _Climb(label, columns[0], columns[1], columns[2])
+    columns = np.array(values, dtype=float).reshape(-1, 4).T
+    return _Climb(label, *columns)
 
 
 def _evidence(record: Any, following: Any) -> float:
@@ -105,6 +110,15 @@ def _draw_distance(axes: Axes, climb: _Climb, all_labels: list[str], best: float
     )
 
 
+def _draw_gap(axes: Axes, climb: _Climb) -> None:
+    # After an exact E step the gap is 0, which a log axis has no place for: what is seen is the gap that M steps open.
+    wide = climb.gap > NEAREST
+    if wide.any():
+        axes.plot(climb.x[wide], climb.gap[wide], color=MUTED, linewidth=1.2, linestyle=(0, (1, 1.5)), label="the gap")
+        style: dict[str, Any] = {"frameon": False, "labelcolor": INK, "handlelength": 1.5}
+        axes.legend(loc="upper left", **style)
+
+
 def _finish_above(axes: Axes, climbs: Sequence[_Climb]) -> None:
     axes.set_ylabel("nats per row")
     axes.ticklabel_format(axis="y", useOffset=False)
@@ -132,7 +146,7 @@ def _finish_below(axes: Axes, climbs: Sequence[_Climb], x: str) -> None:
         lambda value, _: f"{value:.7f}".rstrip("0").rstrip(".") if value < 1 else f"{value:g}"
     )
     axes.minorticks_off()
-    axes.set_ylabel("nats below the best")
+    axes.set_ylabel("nats below the best" if len(climbs) > 1 else "nats below the end")
     axes.set_xlabel("passes over the data" if x == "passes" else "seconds")
     positive = np.concatenate([c.x[c.x > 0] for c in climbs])
     if len(positive) and positive.max() > 20 * positive.min():

@@ -1,0 +1,119 @@
+"""One pass over the data under a fitted model, in blocks: what the report says that needs the data."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from onebound.errors import InputError
+from onebound.observations import Columns, Observations, weighted_total
+from onebound.report.parameters import array
+
+BINS = 20  # Of the histogram of the largest responsibility, each 0.05 wide.
+SURE = 0.9
+
+
+@dataclass(frozen=True)
+class Survey:
+    """Sums over the items, each times its weight.
+
+    `log_evidence` is Σ w ln p(y), `entropy` Σ w H(p(z | y)), both in nats. By component: `held` sums responsibilities,
+    `assigned` the items that it is the most probable one for, `sure` those of them with a responsibility above 0.9;
+    `histogram` (K, 20) sorts them by that responsibility, from 0 to 1. By column (D,): `missing` cells (not weighted),
+    `low` and `high`, and `mean` and `sd` of the cells that are there.
+    """
+
+    n_items: int
+    total_weight: float
+    log_evidence: float
+    entropy: float
+    held: np.ndarray
+    assigned: np.ndarray
+    sure: np.ndarray
+    histogram: np.ndarray
+    missing: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+    mean: np.ndarray
+    sd: np.ndarray
+
+    @property
+    def evidence(self) -> float:
+        """ln p(y), nats per item."""
+        return self.log_evidence / self.total_weight
+
+    @property
+    def sure_share(self) -> float:
+        """The share of the items whose component is sure: a responsibility above 0.9."""
+        return float(self.sure.sum()) / self.total_weight
+
+
+@dataclass(frozen=True)
+class Criteria:
+    """What one compares models of different size by; lower is better. All in units of −2 ln, over all rows together.
+
+    `bic` = −2 ln p + P ln N, `aic` = −2 ln p + 2 P, `icl` = bic + 2 · entropy of the responsibilities, with P free
+    parameters and N the total weight.
+    AIC and BIC are signed as scikit-learn's GaussianMixture signs them.
+    """
+
+    n_parameters: int
+    aic: float
+    bic: float
+    icl: float
+
+
+def criteria(n_parameters: int, seen: Survey) -> Criteria:
+    """AIC, BIC and ICL of a model with that many free parameters."""
+    misfit = -2 * seen.log_evidence
+    bic = misfit + n_parameters * float(np.log(seen.total_weight))
+    return Criteria(n_parameters, misfit + 2 * n_parameters, bic, bic + 2 * seen.entropy)
+
+
+def weighed(model: Any, y: Any, weights: Any = None) -> Observations:
+    """y with its weights, checked by the model; an Observations brings its own."""
+    if isinstance(y, Observations) and weights is not None:
+        raise InputError("report: an Observations has its weights inside; leave weights out.")
+    observed: Observations = model.observe(y if isinstance(y, Observations) else Observations.of(y, weights=weights))
+    return observed
+
+
+@torch.no_grad()
+def survey(model: Any, y: Any, weights: Any = None) -> Survey:
+    """Look at every item once, a block at a time.  y (N, D) or an Observations"""
+    obs = weighed(model, y, weights)
+    columns = Columns.of(obs, model.block_rows)
+    blocks = [_block(model, block) for block in obs.blocks(model.block_rows)]
+    sums = {name: sum(block[name] for block in blocks) for name in blocks[0] if name not in ("low", "high")}
+    return Survey(
+        n_items=obs.n_items,
+        total_weight=obs.total_weight,
+        low=np.fmin.reduce([block["low"] for block in blocks]),
+        high=np.fmax.reduce([block["high"] for block in blocks]),
+        mean=array(columns.mean),
+        sd=np.sqrt(array(columns.variance)),
+        **sums,
+    )
+
+
+def _block(model: Any, block: Observations) -> dict[str, Any]:
+    q = model.posterior(block)
+    r, w = array(q.marginals), array(block.weights)  # (n, K), (n,)
+    best = r.argmax(axis=1)
+    largest = np.minimum(r[np.arange(len(r)), best], 1.0)  # Rounding may leave it above 1.
+    y = array(block.y)
+    absent = np.isnan(y)
+    one_hot = np.eye(r.shape[1])[best] * w[:, None]  # (n, K)
+    bins = np.minimum((largest * BINS).astype(int), BINS - 1)
+    return {
+        "log_evidence": float(weighted_total(block.weights, q.log_partition)),
+        "entropy": float(weighted_total(block.weights, q.entropy)),
+        "held": w @ r,
+        "assigned": one_hot.sum(axis=0),
+        "sure": one_hot[largest > SURE].sum(axis=0),
+        "histogram": one_hot.T @ np.eye(BINS)[bins],
+        "missing": absent.sum(axis=0),
+        "low": np.where(absent, np.inf, y).min(axis=0),
+        "high": np.where(absent, -np.inf, y).max(axis=0),
+    }
