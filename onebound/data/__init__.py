@@ -3,10 +3,11 @@
 from dataclasses import replace
 from importlib import resources
 
+from onebound.data.arrow_reader import table_from
 from onebound.data.readers import read_table
 from onebound.data.table import Column, Table
 
-__all__ = ["Column", "Table", "old_faithful", "read_table"]
+__all__ = ["Column", "Table", "old_faithful", "read_table", "table_from"]
 
 
 def old_faithful() -> Table:

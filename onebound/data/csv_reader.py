@@ -1,76 +1,94 @@
-"""Comma-separated text with a header, to a Table."""
+"""Text with a header line and cells between commas, tabs, semicolons or bars, to a Table."""
 
 import csv
-import gzip
-import zlib
-from pathlib import Path
-from typing import IO, Any, cast
+from typing import IO, Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
 
-from onebound.data.table import Column, Table, check_names, numeric_column
+from onebound.data.options import Options
+from onebound.data.source import Source
+from onebound.data.table import Table, check_names, listing, refuse_doubled, text_number
+from onebound.data.text_columns import MISSING, clean, has_decimal_commas, has_points, text_column
 from onebound.errors import InputError
 
-MISSING = ("", "NA", "NaN", "nan", "null")
+DELIMITERS = (",", ";", "\t", "|")
 
 
-def read_csv(path: Path, columns: tuple[str, ...] | None = None) -> Table:
-    """Read a csv or csv.gz file; InputError names the row and what was expected there."""
+def read_csv(source: Source, options: Options) -> Table:
+    """Read comma-separated text, or text whose header shows another delimiter."""
+    return _read(source, options, ",")
+
+
+def read_tsv(source: Source, options: Options) -> Table:
+    """Read tab-separated text, or text whose header shows another delimiter."""
+    return _read(source, options, "\t")
+
+
+def _read(source: Source, options: Options, usual: str) -> Table:
     try:
-        with _open(path) as stream:
-            names = _header(path, stream)
-            chosen = _choose(path, names, columns)
-        with _open(path) as stream:
-            cells = _cells(path, stream, names, chosen)
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise InputError(f"{path}: the compressed file is damaged or cut short; fetch it again.") from error
+        with source.open() as stream:
+            delimiter, names = _header(source.name, stream, options.delimiter, usual)
+        chosen = _choose(source.name, names, options.columns)
+        with source.open() as stream:
+            cells = _cells(source.name, stream, names, chosen, delimiter)
     except UnicodeDecodeError as error:
-        raise _not_utf8(path) from error
+        raise _not_utf8(source.name) from error
     if cells.num_rows == 0:
-        raise InputError(f"{path}: has a header and no rows.")
-    return Table(tuple(_column(name, cells.column(name)) for name in chosen), str(path))
+        raise InputError(f"{source.name}: has a header and no rows.")
+    by_name = {name: clean(cells.column(name)) for name in chosen}
+    decimals = _decimals(source.name, by_name, delimiter, options.decimal)
+    return Table(tuple(text_column(name, by_name[name], decimals[name]) for name in chosen), source.name)
 
 
-def _open(path: Path) -> IO[bytes]:
-    compressed = path.name.casefold().endswith(".gz")
-    return cast(IO[bytes], gzip.open(path, "rb")) if compressed else path.open("rb")
-
-
-def _not_utf8(path: Path) -> InputError:
+def _not_utf8(path: str) -> InputError:
     return InputError(f"{path}: is not UTF-8 text. Convert it: iconv -f latin1 -t utf-8 IN > OUT.")
 
 
-def _header(path: Path, stream: IO[bytes]) -> list[str]:
+def _header(path: str, stream: IO[bytes], delimiter: str | None, usual: str) -> tuple[str, list[str]]:
+    """The delimiter and the names that the first line gives."""
     line = stream.readline().decode("utf-8-sig").rstrip("\r\n")
     if not line.strip():
         raise InputError(f"{path}: the first line is empty; it must name the columns.")
-    names = [name.strip() for name in next(csv.reader([line]))]
-    if len(names) == 1:
-        _refuse_other_separator(path, names[0])
-    if all(_number(name) is not None or name in MISSING for name in names) and any(names):
-        example = ",".join(f"c{d}" for d in range(min(len(names), 3))) + (",…" if len(names) > 3 else "")
-        raise InputError(
-            f"{path}: the first row holds only numbers; add a first line that names the columns: {example}"
-        )
-    doubled = next((name for name in names if name and names.count(name) > 1), None)
-    if doubled is not None:
-        places = " and ".join(str(place + 1) for place, name in enumerate(names) if name == doubled)
-        raise InputError(f"{path}: two columns are called {doubled!r} (columns {places}); rename one.")
-    return names
+    found = delimiter or _delimiter(line, stream.readline().decode("utf-8").rstrip("\r\n"), usual)
+    names = [name.strip() for name in _split(line, found)]
+    _refuse_numbers(path, names, found)
+    refuse_doubled(names, path, "No header line? Add one, or rename." if names[0] else "Rename one.")
+    return found, names
 
 
-def _refuse_other_separator(path: Path, header: str) -> None:
-    for separator, name in ((";", "semicolons"), ("\t", "tabs"), ("|", "bars")):
-        if separator in header:
-            raise InputError(f"{path}: is separated by {name}; a csv here has commas (and decimal points).")
+def _delimiter(header: str, row: str, usual: str) -> str:
+    """What splits the header into most names, and the row below it into as many cells."""
+    order = sorted(DELIMITERS, key=lambda delimiter: delimiter != usual)
+    sizes = {delimiter: len(_split(header, delimiter)) for delimiter in order}
+    agreeing = {d: size for d, size in sizes.items() if size > 1 and size == len(_split(row, d))}
+    # max takes the first of equals, and the usual one stands first.
+    return max(agreeing or sizes, key=lambda delimiter: sizes[delimiter])
 
 
-def _choose(path: Path, names: list[str], columns: tuple[str, ...] | None) -> tuple[str, ...]:
+def _split(line: str, delimiter: str) -> list[str]:
+    try:
+        return next(csv.reader([line], delimiter=delimiter), [""])
+    except csv.Error:  # A cell that is too long for the csv module is no header.
+        return [line]
+
+
+def _refuse_numbers(path: str, names: list[str], delimiter: str) -> None:
+    """InputError for a first line of data: all numbers, or some with a fraction (2019 may be a name, 5.1 is none)."""
+    numbers = [text_number(name, ",") if "," in name else text_number(name) for name in names]
+    fractions = [name for name, number in zip(names, numbers, strict=True) if number is not None and number % 1 > 0]
+    example = delimiter.join(f"c{d}" for d in range(min(len(names), 3))) + (f"{delimiter}…" if len(names) > 3 else "")
+    cure = f"No header line? Add one that names the columns: {example}"
+    if any(names) and all(n is not None or name in MISSING for n, name in zip(numbers, names, strict=True)):
+        raise InputError(f"{path}: the first row holds only numbers. {cure}")
+    if fractions:
+        raise InputError(f"{path}: a column is called {fractions[0]!r}. {cure}")
+
+
+def _choose(path: str, names: list[str], columns: tuple[str, ...] | None) -> tuple[str, ...]:
     if columns is not None:
-        return check_names(columns, [name for name in names if name], str(path))
+        return check_names(columns, [name for name in names if name], path)
     if "" in names:
         raise InputError(
             f"{path}: column {names.index('') + 1} has no name (row numbers?); name it or choose --columns."
@@ -78,7 +96,7 @@ def _choose(path: Path, names: list[str], columns: tuple[str, ...] | None) -> tu
     return tuple(names)
 
 
-def _cells(path: Path, stream: IO[bytes], names: list[str], chosen: tuple[str, ...]) -> pa.Table:
+def _cells(path: str, stream: IO[bytes], names: list[str], chosen: tuple[str, ...], delimiter: str) -> pa.Table:
     ragged: list[Any] = []
 
     def collect(row: Any) -> str:
@@ -92,7 +110,7 @@ def _cells(path: Path, stream: IO[bytes], names: list[str], chosen: tuple[str, .
             stream,
             # One thread, because only then does pyarrow know the number of a ragged row.
             read_options=pa_csv.ReadOptions(use_threads=False, column_names=unique, skip_rows=1),
-            parse_options=pa_csv.ParseOptions(invalid_row_handler=collect),
+            parse_options=pa_csv.ParseOptions(delimiter=delimiter, invalid_row_handler=collect),
             convert_options=pa_csv.ConvertOptions(
                 include_columns=list(chosen),
                 column_types={name: pa.string() for name in chosen},
@@ -101,11 +119,7 @@ def _cells(path: Path, stream: IO[bytes], names: list[str], chosen: tuple[str, .
             ),
         )
     except pa.ArrowInvalid as error:
-        if "UTF8" in str(error):
-            raise _not_utf8(path) from error
-        if "Empty CSV" in str(error):
-            raise InputError(f"{path}: has a header and no rows.") from error
-        raise InputError(f"{path}: is not a csv: {str(error).splitlines()[0]}") from error
+        raise _refusal(path, error) from error
     if ragged:
         row = ragged[0]
         more = f" ({len(ragged)} rows like this)" if len(ragged) > 1 else ""
@@ -117,47 +131,29 @@ def _cells(path: Path, stream: IO[bytes], names: list[str], chosen: tuple[str, .
     return cells
 
 
-def _column(name: str, cells: pa.ChunkedArray) -> Column:
-    cells = pc.utf8_trim_whitespace(cells)
-    try:
-        return numeric_column(name, _floats(pc.cast(cells, pa.float64())))
-    except pa.ArrowInvalid:
-        return _column_of_words(name, cells)
+def _refusal(path: str, error: pa.ArrowInvalid) -> InputError:
+    if "UTF8" in str(error):
+        return _not_utf8(path)
+    if "Empty CSV" in str(error):
+        return InputError(f"{path}: has a header and no rows.")
+    return InputError(f"{path}: is not a csv: {str(error).splitlines()[0]}")
 
 
-def _column_of_words(name: str, cells: pa.ChunkedArray) -> Column:
-    """A column in which some cell is not a number that pyarrow reads: a category, unless only spellings differ."""
-    cells = pc.if_else(pc.is_in(cells, value_set=pa.array(MISSING)), pa.scalar(None, pa.string()), cells)
-    coded = pc.dictionary_encode(cells.combine_chunks())
-    words = coded.dictionary.to_pylist()
-    codes = _floats(coded.indices.cast(pa.float64()))
-    numbers = [_number(word) for word in words]
-    if None not in numbers:
-        return numeric_column(name, _look_up(np.array(numbers, dtype=np.float64), codes))
-    order = sorted(words)
-    place = {word: code for code, word in enumerate(order)}
-    values = _look_up(np.array([place[word] for word in words], dtype=np.float64), codes)
-    no_number = _look_up(np.array([number is None for number in numbers], dtype=np.float64), codes)
-    first = int(np.argmax(no_number == 1))
-    return Column(name, "category", values, categories=tuple(order), text=(first + 1, words[int(codes[first])]))
-
-
-def _look_up(entries: np.ndarray, codes: np.ndarray) -> np.ndarray:
-    """entries[codes], (N,); NaN where the code is NaN."""
-    present = ~np.isnan(codes)
-    values = np.full(codes.shape, np.nan)
-    values[present] = entries[codes[present].astype(np.intp)]
-    return values
-
-
-def _floats(array: pa.ChunkedArray | pa.Array) -> np.ndarray:
-    """(N,) float64, writable, NaN where null."""
-    chunks = array if isinstance(array, pa.ChunkedArray) else pa.chunked_array([array])
-    return np.array(chunks.to_numpy(), dtype=np.float64)
-
-
-def _number(text: str) -> float | None:
-    try:
-        return None if "_" in text else float(text)
-    except ValueError:
-        return None
+def _decimals(path: str, cells: dict[str, pa.ChunkedArray], delimiter: str, decimal: str | None) -> dict[str, str]:
+    """The decimal mark of each column: as told, else commas where semicolons are the delimiter and the cells say so."""
+    if decimal is not None:
+        return dict.fromkeys(cells, decimal)
+    commas = [name for name, column in cells.items() if has_decimal_commas(column)]
+    if not commas:
+        return dict.fromkeys(cells, ".")
+    column = cells[commas[0]]
+    example = pc.filter(column, pc.fill_null(pc.match_substring(column, ","), False))[0].as_py()
+    cure = "Give --decimal , if the comma is the decimal mark, or --decimal . if it is not."
+    if delimiter != ";":
+        raise InputError(f"{path}: column {commas[0]} holds {example!r}, a number with a comma. {cure}")
+    points = [name for name in cells if name not in commas and has_points(cells[name])]
+    if points:
+        raise InputError(
+            f"{path}: decimal commas (column {listing(commas)}) and decimal points (column {listing(points)}). {cure}"
+        )
+    return {name: "," if name in commas else "." for name in cells}

@@ -1,111 +1,82 @@
 """From a file to a Table: the door where a file that is not what its name says is refused, in one line."""
 
-from collections.abc import Callable, Iterable, Mapping
+import gzip
+import zlib
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-
-from onebound.data.csv_reader import read_csv
-from onebound.data.table import Table, check_names, numeric_column
+from onebound.data.formats import TEXTS, ending_of, format_named, format_of, refuse_other_format
+from onebound.data.options import checked_options
+from onebound.data.source import source_of
+from onebound.data.table import Table
 from onebound.errors import InputError, did_you_mean
 
-# How a file of another format begins: what a wrong extension hides most often.
-SIGNATURES: dict[bytes, str] = {
-    b"\x89PNG": "a PNG picture",
-    b"\xff\xd8\xff": "a JPEG picture",
-    b"%PDF": "a PDF document",
-    b"PK\x03\x04": "a zip archive (npz and xlsx files are)",
-    b"PAR1": "a parquet file",
-    b"ARROW1": "an Arrow file",
-    b"\x93NUMPY": "a NumPy array",
-    b"\x1f\x8b": "gzip-compressed",
-}
 
+def read_table(
+    path: str | Path,
+    columns: Iterable[str] | None = None,
+    kinds: Mapping[str, str] | None = None,
+    *,
+    format: str | None = None,
+    delimiter: str | None = None,
+    decimal: str | None = None,
+) -> Table:
+    """Read a file as a table of named, typed columns, each (N,).
 
-def read_table(path: str | Path, columns: Iterable[str] | None = None, kinds: Mapping[str, str] | None = None) -> Table:
-    """Read a csv, csv.gz or npy file as a table of named, typed columns.
-
-    A csv has commas and a header; empty cells, NA, NaN, nan and null are missing. An npy holds one or two dimensions
-    of numbers, and its columns are called c0, c1, … `columns` chooses and orders; `kinds` overrides what was inferred
-    (real, count, binary, category). Raises InputError for whatever the user can mend.
+    csv, tsv and jsonl, also as .gz; parquet; Arrow and Feather; npy; npz (of several arrays one: FILE.npz:NAME). The
+    name's ending says which, `format` overrides it; "-" is standard input, a csv unless `format` says otherwise.
+    Text has a header line; empty cells, NA, NaN, nan and null are missing. Its delimiter is seen from the header, and
+    decimal commas between semicolons from the cells; `delimiter` and `decimal` override that. The columns of an array
+    are called c0, c1, … `columns` chooses and orders; `kinds` overrides what was inferred (real, count, binary,
+    category). Raises InputError for whatever the user can mend.
     """
-    file = _existing_file(Path(path))
-    extension, read = _reader_of(file)
-    _refuse_other_format(file, extension)
-    table = read(file, None if columns is None else tuple(columns))
+    options = checked_options(columns, delimiter, decimal)
+    file, array = _existing_file(str(path))
+    asked = None if format is None else format_named(format)
+    source = source_of(file, trust_name=asked is None)
+    try:
+        chosen = asked or format_of(file, source)
+        if (delimiter or decimal) and chosen.name not in TEXTS[:2]:
+            raise InputError(f"{source.name}: is {chosen.what}, which has no delimiter and no decimal mark to choose.")
+        ending = ending_of(file)
+        claim = f"is read as {chosen.name}" if asked or ending is None else f"is called {ending}"
+        refuse_other_format(source, chosen, claim)
+        table = chosen.read(source, replace(options, array=array))
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise InputError(f"{source.name}: the compressed file is damaged or cut short; fetch it again.") from error
     return table.with_kinds(kinds) if kinds else table
 
 
-def read_npy(path: Path, columns: tuple[str, ...] | None = None) -> Table:
-    """Read a NumPy array of numbers, (N,) or (N, D)."""
-    try:
-        array = np.load(path, allow_pickle=False)
-    except (ValueError, EOFError, OSError) as error:
-        objects = "Object arrays" in str(error)
-        what = "holds Python objects, which may run code when read" if objects else "is damaged or cut short"
-        raise InputError(f"{path}: {what}; save the numbers again with numpy.save.") from error
-    if array.dtype.kind not in "biuf":
-        raise InputError(f"{path}: an npy file must hold real numbers, got an array of {array.dtype}.")
-    if array.ndim not in (1, 2):
-        shape = "×".join(map(str, array.shape)) or "a single number"
-        raise InputError(f"{path}: an array must be (N,) or (N, D), got {array.ndim} dimensions ({shape}). Reshape it.")
-    if array.size == 0:
-        raise InputError(f"{path}: the array is empty, its shape is {array.shape}.")
-    values = np.asarray(array, dtype=np.float64).reshape(len(array), -1)  # (N, D)
-    names = [f"c{d}" for d in range(values.shape[1])]
-    chosen = check_names(names if columns is None else columns, names, str(path))
-    picked = (numeric_column(name, values[:, names.index(name)].copy()) for name in chosen)
-    return Table(tuple(picked), str(path))
+def check_readable(path: str | Path) -> None:
+    """InputError where `path` is a folder, does not exist, or has a name that says nothing that is read."""
+    file, _ = _existing_file(str(path))
+    if str(file) != "-" and ending_of(file) is None:
+        format_of(file, source_of(file, trust_name=True))
 
 
-READERS: dict[str, Callable[[Path, tuple[str, ...] | None], Table]] = {
-    ".csv": read_csv,
-    ".csv.gz": read_csv,
-    ".npy": read_npy,
-}
-
-
-def _existing_file(path: Path) -> Path:
+def _existing_file(text: str) -> tuple[Path, str | None]:
+    """The file, and the array that is asked for in FILE.npz:NAME."""
+    path = Path(text)
+    if text == "-":
+        return path, None
     if path.is_dir():
-        raise InputError(f"{path}: is a folder; name one file in it.")
-    if not path.exists():
-        here = path.parent
-        if not here.is_dir():
-            raise InputError(f"{path}: no such file; there is no folder {here}.")
-        readable = [file.name for file in here.iterdir() if file.is_file() and _extension(file)]
-        raise InputError(f"{path}: no such file.{did_you_mean(path.name, readable)}")
-    return path
+        raise InputError(f"{path}: is a folder; name one file in it.{_first_readable(path)}")
+    if path.exists():
+        return path, None
+    front, colon, array = text.rpartition(":")
+    if colon and array and front.casefold().endswith(".npz") and Path(front).is_file():
+        return Path(front), array
+    here = path.parent
+    if not here.is_dir():
+        raise InputError(f"{path}: no such file; there is no folder {here}.")
+    raise InputError(f"{path}: no such file.{did_you_mean(path.name, _readable(here))}")
 
 
-def _extension(path: Path) -> str | None:
-    name = path.name.casefold()
-    return next((extension for extension in READERS if name.endswith(extension)), None)
+def _readable(folder: Path) -> list[str]:
+    return sorted(file.name for file in folder.iterdir() if ending_of(file) and file.is_file())
 
 
-def _reader_of(path: Path) -> tuple[str, Callable[[Path, tuple[str, ...] | None], Table]]:
-    extension = _extension(path)
-    if extension is None:
-        came = "".join(path.suffixes[-1:]) or "a name without extension"
-        raise InputError(f"{path}: {came} is not read. Give {', '.join(READERS)}.")
-    return extension, READERS[extension]
-
-
-def _refuse_other_format(path: Path, extension: str) -> None:
-    try:
-        with path.open("rb") as stream:
-            head = stream.read(512)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}).") from error
-    if not head:
-        raise InputError(f"{path}: the file is empty.")
-    expected = {".npy": b"\x93NUMPY", ".csv.gz": b"\x1f\x8b"}.get(extension)
-    if expected is not None and head.startswith(expected):
-        return
-    found = next((what for signature, what in SIGNATURES.items() if head.startswith(signature)), None)
-    if found is None and expected is None and b"\0" in head:
-        found = "UTF-16 text" if head[:2] in (b"\xff\xfe", b"\xfe\xff") else "a binary file"
-    if found is not None:
-        raise InputError(f"{path}: is called {extension} but is {found}.")
-    if expected is not None:
-        name = {".npy": "a NumPy array", ".csv.gz": "gzip-compressed"}[extension]
-        raise InputError(f"{path}: is called {extension} but is not {name}.")
+def _first_readable(folder: Path) -> str:
+    names = _readable(folder)
+    return f" It holds {names[0]}." if names else ""

@@ -1,6 +1,6 @@
 """A table with named, typed columns: what every reader returns and every model of the registry takes."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, cast, get_args
 
@@ -11,6 +11,7 @@ from onebound.errors import InputError, did_you_mean
 Kind = Literal["real", "count", "binary", "category"]
 KINDS: tuple[str, ...] = get_args(Kind)
 
+UNKNOWN = -1.0  # The code of a category that is not in a given list; never leaves this file.
 LARGEST_COUNT = 100  # Non-negative integers above this are measurements (years, prices) more often than counts.
 
 
@@ -27,12 +28,19 @@ class Column:
     categories: tuple[str, ...] | None = None
     text: tuple[int, str] | None = None
 
-    def as_category(self) -> "Column":
+    def as_category(self, categories: Sequence[str] | None = None) -> "Column":
         """The same column as codes over its sorted distinct values; a category stays what it is.
+
+        With `categories` (those that a model was fitted on, say) the codes are places in that list; InputError names
+        the first cell that is not in it.
 
         >>> Column("answer", "real", np.array([2.0, np.nan, 1.0])).as_category().categories
         ('1', '2')
+        >>> Column("answer", "real", np.array([2.0, 2.0])).as_category(["1", "2"]).values
+        array([1., 1.])
         """
+        if categories is not None:
+            return self.as_category()._coded_by(tuple(categories))
         if self.kind == "category":
             return self
         present = ~np.isnan(self.values)
@@ -41,6 +49,20 @@ class Column:
         values[present] = codes
         return replace(self, kind="category", values=values, categories=tuple(number_text(v) for v in distinct))
 
+    def _coded_by(self, known: tuple[str, ...]) -> "Column":
+        places = [_place(text, known) for text in self.categories or ()]
+        present = ~np.isnan(self.values)
+        values = np.full(self.values.shape, np.nan)
+        values[present] = np.array(places, dtype=np.float64)[self.values[present].astype(np.intp)]
+        unknown = np.flatnonzero(values == UNKNOWN)
+        if unknown.size:
+            text = (self.categories or ())[int(self.values[unknown[0]])]
+            raise InputError(
+                f"column {self.name}: {text!r} in row {unknown[0] + 1} is none of the known categories "
+                f"({listing(known)}).{did_you_mean(text, known)}"
+            )
+        return replace(self, values=values, categories=known)
+
     def as_kind(self, kind: str) -> "Column":
         """The same column read as `kind`; InputError names the first cell that does not allow it."""
         if kind not in KINDS:
@@ -48,13 +70,22 @@ class Column:
             raise InputError(f"column {self.name}: {kind!r} is no kind of column ({known}).{did_you_mean(kind, KINDS)}")
         if kind == "category":
             return self.as_category()
-        if self.text is not None:
-            row, text = self.text
+        column = self._as_numbers(kind) if self.kind == "category" else self
+        column._refuse_other_than(kind)
+        return replace(column, kind=cast(Kind, kind))
+
+    def _as_numbers(self, kind: str) -> "Column":
+        """The numbers that the categories spell, as strings in a parquet file may."""
+        numbers = [text_number(text) for text in self.categories or ()]
+        present = ~np.isnan(self.values)
+        codes = self.values[present].astype(np.intp)
+        wrong = next((place for place, code in enumerate(codes) if numbers[code] is None), None)
+        if wrong is not None:
+            row, text = np.flatnonzero(present)[wrong] + 1, (self.categories or ())[codes[wrong]]
             raise InputError(f"column {self.name}: a {kind} column holds numbers, got {text!r} in row {row}.")
-        if self.kind == "category":
-            raise InputError(f"column {self.name}: its numbers are coded as categories; read the file again as {kind}.")
-        self._refuse_other_than(kind)
-        return replace(self, kind=cast(Kind, kind))
+        values = np.full(self.values.shape, np.nan)
+        values[present] = np.array(numbers, dtype=np.float64)[codes]
+        return Column(self.name, "real", values)
 
     def _refuse_other_than(self, kind: str) -> None:
         if kind == "real":
@@ -108,15 +139,35 @@ def check_names(names: Iterable[str], known: Iterable[str], path: str) -> tuple[
     chosen, available = tuple(names), tuple(known)
     for name in chosen:
         if name not in available:
-            raise InputError(f"{path}: no column {name!r}.{did_you_mean(name, available) or ' ' + _listing(available)}")
+            raise InputError(f"{path}: no column {name!r}.{did_you_mean(name, available) or ' ' + _has(available)}")
         if chosen.count(name) > 1:
             raise InputError(f"{path}: column {name!r} was asked for twice.")
     return chosen
 
 
-def _listing(names: tuple[str, ...], at_most: int = 8) -> str:
-    more = ", …" if len(names) > at_most else ""
-    return f"It has {', '.join(names[:at_most])}{more}."
+def _has(names: tuple[str, ...]) -> str:
+    return f"It has {listing(names)}."
+
+
+def refuse_doubled(names: Sequence[str], path: str, hint: str = "Rename one.") -> None:
+    """InputError where two columns have one name."""
+    doubled = next((name for name in names if name and names.count(name) > 1), None)
+    if doubled is not None:
+        places = [str(place + 1) for place, name in enumerate(names) if name == doubled]
+        number = {2: "two"}.get(len(places), str(len(places)))
+        where = " and ".join(places) if len(places) == 2 else listing(places).partition(" (")[0]
+        raise InputError(f"{path}: {number} columns are called {doubled!r} (columns {where}). {hint}")
+
+
+def listing(names: Iterable[str], at_most: int = 5) -> str:
+    """The names with commas between them, cut where there are many: a, b, c, d, e, … (22 in all).
+
+    >>> listing("abcdefg")
+    'a, b, c, d, e, … (7 in all)'
+    """
+    known = tuple(names)
+    more = f", … ({len(known)} in all)" if len(known) > at_most else ""
+    return ", ".join(known[:at_most]) + more
 
 
 def numeric_column(name: str, values: np.ndarray) -> Column:
@@ -148,3 +199,26 @@ def number_text(value: float) -> str:
     ('2', '0.5', 'inf')
     """
     return str(int(value)) if np.isfinite(value) and float(value).is_integer() else repr(float(value))
+
+
+def text_number(text: str, decimal: str = ".") -> float | None:
+    """The number that the text spells, or None.
+
+    >>> text_number("1e3"), text_number("1,5"), text_number("1,5", decimal=","), text_number("1_000")
+    (1000.0, None, 1.5, None)
+    """
+    if "_" in text or (decimal != "." and "." in text):
+        return None
+    try:
+        return float(text.replace(decimal, "."))
+    except ValueError:
+        return None
+
+
+def _place(text: str, known: tuple[str, ...]) -> float:
+    """Where the text stands among the known categories: as it is spelled, else as the number that it spells."""
+    if text in known:
+        return float(known.index(text))
+    number = text_number(text)
+    same = [place for place, other in enumerate(known) if number is not None and text_number(other) == number]
+    return float(same[0]) if len(same) == 1 else UNKNOWN

@@ -25,18 +25,21 @@ BAD_FILES = [
     ("ragged.csv", b"a,b\n1,2\n3,4,5\n6\n", r"row 2 \(line 3\) has 3 cells, the header has 2 \(2 rows like this\)"),
     ("double.csv", b"a,b,a\n1,2,3\n", r"two columns are called 'a' \(columns 1 and 3\)"),
     ("unnamed.csv", b",a\n1,2\n", "column 1 has no name"),
-    ("noheader.csv", b"1.5,2\n3,4\n", "first row holds only numbers; add a first line that names the columns: c0,c1"),
+    (
+        "noheader.csv",
+        b"1.5,2\n3,4\n",
+        r"first row holds only numbers. No header line\? Add one that names the columns: c0,c1",
+    ),
     ("picture.csv", PNG, "is called .csv but is a PNG picture"),
     ("binary.csv", bytes(range(256)), "is called .csv but is a binary file"),
     ("utf16.csv", "a,b\n1,2\n".encode("utf-16"), "is called .csv but is UTF-16 text"),
     ("latin.csv", "a,b\n1,é\n".encode("latin1"), "is not UTF-8 text"),
     ("latin_header.csv", "é,b\n1,2\n".encode("latin1"), "is not UTF-8 text"),
-    ("semicolon.csv", b"a;b\n1;2\n", "separated by semicolons"),
     ("text.npy", b"a,b\n1,2\n", "is called .npy but is not a NumPy array"),
     ("cut.npy", b"\x93NUMPY\x01\x00", "damaged or cut short"),
     ("plain.csv.gz", b"a,b\n1,2\n", "is called .csv.gz but is not gzip-compressed"),
     ("cut.csv.gz", gzip.compress(b"a,b\n" + b"1.23,4\n" * 9999)[:60], "damaged or cut short"),
-    ("table.xlsx", b"PK\x03\x04", r"\.xlsx is not read. Give \.csv, \.csv\.gz, \.npy"),
+    ("table.xlsx", b"PK\x03\x04", r"\.xlsx is not read. Give csv, tsv, jsonl, parquet"),
 ]
 
 
