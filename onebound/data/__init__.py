@@ -5,9 +5,10 @@ from importlib import resources
 
 from onebound.data.arrow_reader import table_from
 from onebound.data.readers import read_table
+from onebound.data.stream import TableStream, open_stream
 from onebound.data.table import Column, Table
 
-__all__ = ["Column", "Table", "old_faithful", "read_table", "table_from"]
+__all__ = ["Column", "Table", "TableStream", "old_faithful", "open_stream", "read_table", "table_from"]
 
 
 def old_faithful() -> Table:

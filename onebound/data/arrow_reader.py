@@ -92,10 +92,15 @@ def refuse_types(schema: pa.Schema, chosen: Iterable[str], path: str) -> None:
     """InputError for the first chosen column that holds neither numbers, truth values nor words."""
     for name in chosen:
         kind = schema.field(name).type
-        if not (_is_number(kind) or _is_word(kind) or pa.types.is_boolean(kind) or pa.types.is_null(kind)):
+        if not (is_numeric(kind) or _is_word(kind)):
             shown = str(kind) if len(str(kind)) <= 40 else f"{str(kind)[:39]}…"
             cure = "turn it into numbers (seconds, say)" if pa.types.is_temporal(kind) else "make it columns of numbers"
             raise InputError(f"{path}: column {name} holds {shown}, which is not read; choose others or {cure}.")
+
+
+def is_numeric(kind: pa.DataType) -> bool:
+    """Whether `numbers` reads this type: numbers, truth values, nothing but nulls."""
+    return _is_number(kind) or pa.types.is_boolean(kind) or pa.types.is_null(kind)
 
 
 def _is_number(kind: pa.DataType) -> bool:

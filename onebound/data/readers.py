@@ -32,7 +32,7 @@ def read_table(
     category). Raises InputError for whatever the user can mend.
     """
     options = checked_options(columns, delimiter, decimal)
-    file, array = _existing_file(str(path))
+    file, array = existing_file(str(path))
     asked = None if format is None else format_named(format)
     source = source_of(file, trust_name=asked is None)
     try:
@@ -50,13 +50,13 @@ def read_table(
 
 def check_readable(path: str | Path) -> None:
     """InputError where `path` is a folder, does not exist, or has a name that says nothing that is read."""
-    file, _ = _existing_file(str(path))
+    file, _ = existing_file(str(path))
     if str(file) != "-" and ending_of(file) is None:
         format_of(file, source_of(file, trust_name=True))
 
 
-def _existing_file(text: str) -> tuple[Path, str | None]:
-    """The file, and the array that is asked for in FILE.npz:NAME."""
+def existing_file(text: str) -> tuple[Path, str | None]:
+    """The file, and the array that is asked for in FILE.npz:NAME; InputError where there is none."""
     path = Path(text)
     if text == "-":
         return path, None
