@@ -102,8 +102,7 @@ def read(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, Tensor
     try:
         with safe_open(str(path), framework="pt") as file:
             metadata = file.metadata() or {}
-            # Cloned: sums round differently in memory that is not aligned as torch aligns its own.
-            tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118 - not a dict
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
         header = json.loads(metadata[KEY])
         digest = metadata["sha256"]
     except (
@@ -126,7 +125,9 @@ def read(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, Tensor
         raise StoreError(
             f"load: {path} has schema {header['schema']}, newer than {SCHEMA}, which this version reads. Upgrade onebound."
         )
-    return header, tensors
+    # Cloned after the digest (it turns any true byte into 1), since sums round differently in memory that is not aligned
+    # as torch aligns its own.
+    return header, {name: t.clone() for name, t in tensors.items()}
 
 
 def built(path: str | os.PathLike[str], header: dict[str, Any]) -> Model:
