@@ -1,40 +1,24 @@
 """One HTML page that needs nothing but itself: several algorithms on one model and one set of data."""
 
 import os
-import platform
 from collections.abc import Sequence
 from html import escape
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from onebound.errors import InputError
 from onebound.report import numbers
-from onebound.report.markup import chip, document, figure, note, table, table_row, write_whole
-from onebound.report.parameters import array, gaussian_part, quantities
-from onebound.report.pictures import (
-    PROFILE_ROWS,
-    most_telling,
-    n_drawn,
-    profile_figure,
-    scatter_figure,
-)
-from onebound.report.style import colours, component_colour
-from onebound.report.traces import labels, trace_figure
+from onebound.report.markup import document, figure, note, table, table_row, write_whole
+from onebound.report.parameters import gaussian_part
+from onebound.report.pictures import scatter_figure
+from onebound.report.sections import EVIDENCE, WHY, climbs, footer, parameters, plans, profiles, scatter
+from onebound.report.style import colours
+from onebound.report.traces import labels
 
-TABLE_ROWS = 80
 NEAR = 1e-3  # Nats per row: what counts as having arrived.
 TIED = 1e-6  # Nats per row: what counts as equally good.
 SMALL_POINTS = 400
 SMALL = 2.3  # Inches: the small multiples, drawn small so that their text is not scaled down.
-WHY = {
-    "relative change": "L had stopped changing",
-    "stationary": "L was flat: no gradient left",
-    "max_iter": "max_iter was reached",
-    "time": "its time was up",
-    "callback": "a callback said stop",
-}
-ROWS_SHOWN = "The {rows} rows on which the components differ most, of {of}."
 
 
 def write_comparison(
@@ -64,11 +48,11 @@ def comparison_page(title: str, fits: Sequence[Any], y: Any, names: Sequence[str
         f'<p class="subtitle">{escape(subtitle)}</p>' if subtitle else "",
         *_explanation(fits),
         *_results(fits, best),
-        *_climbs(fits),
+        *climbs(fits),
         *_data(fits, best, y, names),
-        *_parameters(fits[best], labels(fits)[best], names),
-        *_plans(fits),
-        _footer(subtitle),
+        *parameters(fits[best].model, names, f"The best fit, {labels(fits)[best]}, in the units of the data."),
+        *plans(fits),
+        footer(subtitle),
     ]
     return document(title, "\n".join(section for section in sections if section))
 
@@ -92,8 +76,7 @@ def _explanation(fits: Sequence[Any]) -> list[str]:
     whom = "Every algorithm on this page fits" if len(fits) > 1 else "The algorithm on this page fits"
     return [
         f"<p>{whom} the same model to the same {n} rows{', from the same start,' if together else ''} by raising the same "
-        "number: the bound <i>L</i>. The <i>evidence</i> ln p(y) says how well the model explains a row, as the mean "
-        "logarithm of the probability (density) that it gives to one, in nats; higher is better. To raise it, an algorithm "
+        f"number: the bound <i>L</i>. {EVIDENCE} To raise it, an algorithm "
         "needs to guess which component each row came from, and <i>L</i> is the evidence less a penalty for a wrong guess: "
         "<i>L</i> = ln p(y) − gap. That <i>gap</i>, a Kullback–Leibler divergence, is never below 0. Where it is 0, the "
         "guess is the exact posterior and <i>L</i> tells the whole truth; where it is wide, the model is better than its "
@@ -142,89 +125,22 @@ def _pace(fits: Sequence[Any], best: int) -> str:
     return f"<p>{escape(text)}</p>"
 
 
-def _climbs(fits: Sequence[Any]) -> list[str]:
-    told = ", ".join(
-        f"{label} ends at L = {numbers.nats(f.bound)}" for f, label in zip(fits, labels(fits), strict=True)
-    )
-    parts = []
-    for x in ("passes", "seconds"):
-        caption = (
-            f"Against {'passes over the data' if x == 'passes' else 'time'}. Above: L (solid), ln p(y) (dashed) and the gap "
-            "between them (shaded); first steps far below are cut off. Below: how far L still is from the best ln p(y), on "
-            "a log scale; up is better."
-        )
-        label = f"L and ln p(y) in nats per row against {x}: {told}."
-        parts.append(figure(trace_figure(fits, x), label, f"trace-{x}", caption))
-    return ["<h2>The climb</h2>", f'<div class="pair">{"".join(parts)}</div>']
-
-
 def _data(fits: Sequence[Any], best: int, y: Any, names: Sequence[str]) -> list[str]:
     model, label = fits[best].model, labels(fits)[best]
-    rows = quantities(model, names)
-    discrete = [row for row in rows if row.what in ("probability", "rate")]
     parts = []
     if gaussian_part(model.emission):
-        parts.append(_scatter(fits[best], label, y, names))
+        parts.append(scatter(model, y, names, f"The data and the components of {label}", f"The best fit, {label}. "))
         small = [
             _small_scatter(fit, other, i, y, names)
             for i, (fit, other) in enumerate(zip(fits, labels(fits), strict=True))
             if i != best
         ]
         parts.append(f'<div class="small">{"".join(small)}</div>' if small else "")
-    if discrete:
-        caption = f"The components as {label} found them; the fuller a cell, the larger the value."
-        if len(discrete) > PROFILE_ROWS:
-            caption += " " + ROWS_SHOWN.format(rows=PROFILE_ROWS, of=len(discrete))
-        parts.append(figure(profile_figure(model, names), f"Profile of each component, {label}", "profiles", caption))
+    parts.append(profiles(model, names, f"Profile of each component, {label}", f"The components as {label} found them"))
     return ["<h2>The data and the components</h2>", f'<div class="pair">{"".join(parts)}</div>']
-
-
-def _scatter(fit: Any, label: str, y: Any, names: Sequence[str]) -> str:
-    shown, of = n_drawn(y)
-    one = len((gaussian_part(fit.model.emission) or ([], None))[0]) == 1
-    drawn = (
-        "The data and each component's share of their density"
-        if one
-        else "Each row in the colour of its component (mixed where two share it); ellipses at 1 and 2 standard deviations"
-    )
-    some = "" if shown == of else f" {numbers.count(shown)} rows of {numbers.count(of)}, drawn at random."
-    caption = f"The best fit, {label}. {drawn}.{some}"
-    return figure(scatter_figure(fit.model, y, names), f"The data and the components of {label}", "scatter", caption)
 
 
 def _small_scatter(fit: Any, label: str, number: int, y: Any, names: Sequence[str]) -> str:
     caption = f"{label}: ln p(y) = {numbers.nats(fit.evidence)}"
     drawing = scatter_figure(fit.model, y, names, width=SMALL, points=SMALL_POINTS)
     return figure(drawing, f"The data and the components of {label}", f"small-{number}", caption)
-
-
-def _plans(fits: Sequence[Any]) -> list[str]:
-    plans = [
-        f'<section><h3>{escape(label)}</h3><pre tabindex="0">{escape(str(fit.plan).rstrip())}</pre></section>'
-        for fit, label in zip(fits, labels(fits), strict=True)
-    ]
-    return [
-        "<h2>The plans</h2>",
-        "<p>An algorithm is a pair of steps: E chooses the guess q, M writes the parameters. Which of each:</p>",
-        "".join(plans),
-    ]
-
-
-def _parameters(fit: Any, label: str, names: Sequence[str]) -> list[str]:
-    weights = array(fit.model.weights)
-    every = quantities(fit.model, names)
-    rows = most_telling(every, TABLE_ROWS)
-    heads = ["component", *(f"{chip(component_colour(k))}{k + 1}" for k in range(len(weights)))]
-    body = [table_row("share of the rows", [f"{100 * w:.1f} %" for w in weights])]
-    body += [table_row(row.label, [numbers.quantity(row.what, v) for v in row.values]) for row in rows]
-    caption = f"The best fit, {label}, in the units of the data."
-    if len(rows) < len(every):
-        caption += " " + ROWS_SHOWN.format(rows=len(rows), of=len(every))
-    return ["<h2>The parameters</h2>", table(caption, heads, body)]
-
-
-def _footer(subtitle: str | None) -> str:
-    versions = [f"{name} {metadata.version(name)}" for name in ("onebound", "torch", "numpy", "matplotlib")]
-    source = f"Data: {escape(subtitle)}<br>" if subtitle else ""
-    made = escape(", ".join([*versions, f"Python {platform.python_version()}"]))
-    return f"<footer>{source}{made}. Seconds are those of this machine ({os.cpu_count()} processors).</footer>"

@@ -14,7 +14,8 @@ from onebound.errors import InputError
 from onebound.models import Mixture
 from onebound.report import numbers, write_comparison
 from onebound.report.markup import write_whole
-from onebound.report.page import WHY, best_fit, comparison_page, passes_until_near
+from onebound.report.page import best_fit, comparison_page, passes_until_near
+from onebound.report.sections import WHY
 from onebound.report.style import VARIABLES
 from onebound.report.traces import labels
 

@@ -1,0 +1,116 @@
+"""The parts that the pages share: the climb, the data with the components, the parameters, the plans, the foot."""
+
+import os
+import platform
+from collections.abc import Sequence
+from html import escape
+from importlib import metadata
+from typing import Any
+
+from onebound.report import numbers
+from onebound.report.markup import chip, figure, table, table_row
+from onebound.report.parameters import array, gaussian_part, quantities
+from onebound.report.pictures import PROFILE_ROWS, most_telling, n_drawn, profile_figure, scatter_figure
+from onebound.report.style import component_colour
+from onebound.report.traces import labels, trace_figure
+
+TABLE_ROWS = 80
+WHY = {
+    "relative change": "L had stopped changing",
+    "stationary": "L was flat: no gradient left",
+    "max_iter": "max_iter was reached",
+    "time": "its time was up",
+    "callback": "a callback said stop",
+}
+ROWS_SHOWN = "The {rows} rows on which the components differ most, of {of}."
+EVIDENCE = (
+    "The <i>evidence</i> ln p(y) says how well the model explains a row, as the mean logarithm of the probability (density) "
+    "that it gives to one, in nats; higher is better."
+)
+
+
+def climbs(fits: Sequence[Any]) -> list[str]:
+    """The climb against passes and against seconds."""
+    told = ", ".join(
+        f"{label} ends at L = {numbers.nats(f.bound)}" for f, label in zip(fits, labels(fits), strict=True)
+    )
+    aim = "the best ln p(y)" if len(fits) > 1 else "the ln p(y) it ended at, and the gap (dotted)"
+    parts = []
+    for x in ("passes", "seconds"):
+        caption = (
+            f"Against {'passes over the data' if x == 'passes' else 'time'}. Above: L (solid), ln p(y) (dashed) and the gap "
+            f"between them (shaded); first steps far below are cut off. Below: how far L still is from {aim}, on a log "
+            "scale; up is better."
+        )
+        label = f"L and ln p(y) in nats per row against {x}: {told}."
+        parts.append(figure(trace_figure(fits, x), label, f"trace-{x}", caption))
+    return ["<h2>The climb</h2>", f'<div class="pair">{"".join(parts)}</div>']
+
+
+def scatter(model: Any, y: Any, names: Sequence[str], label: str, whose: str, *, of: int | None = None) -> str:
+    """The data and the components; `of`: how many rows y was drawn from, `whose`: how the caption begins."""
+    shown, n_rows = n_drawn(y)
+    n_rows = of or n_rows
+    one = len((gaussian_part(model.emission) or ([], None))[0]) == 1
+    told = (
+        "The data and each component's share of their density"
+        if one
+        else "Each row in the colour of its component (mixed where two share it); ellipses at 1 and 2 standard deviations"
+    )
+    some = "" if shown == n_rows else f" {some_of(shown, n_rows)}"
+    return figure(scatter_figure(model, y, names), label, "scatter", f"{whose}{told}.{some}")
+
+
+def some_of(shown: int, n_rows: int) -> str:
+    """The sentence that owns up to a sample."""
+    return f"{numbers.count(shown)} rows of {numbers.count(n_rows)}, drawn at random."
+
+
+def profiles(model: Any, names: Sequence[str], label: str, whose: str) -> str:
+    """Probabilities and rates as a heat map; empty where the model has none."""
+    discrete = [row for row in quantities(model, names) if row.what in ("probability", "rate")]
+    if not discrete:
+        return ""
+    caption = f"{whose}; the fuller a cell, the larger the value."
+    if len(discrete) > PROFILE_ROWS:
+        caption += " " + ROWS_SHOWN.format(rows=PROFILE_ROWS, of=len(discrete))
+    return figure(profile_figure(model, names), label, "profiles", caption)
+
+
+def parameters(model: Any, names: Sequence[str], caption: str) -> list[str]:
+    """The table of parameters, a column a component."""
+    weights = array(model.weights)
+    every = quantities(model, names)
+    rows = most_telling(every, TABLE_ROWS)
+    heads = ["component", *component_heads(len(weights))]
+    body = [table_row("share of the rows", [f"{100 * w:.1f} %" for w in weights])]
+    body += [table_row(row.label, [numbers.quantity(row.what, v) for v in row.values]) for row in rows]
+    if len(rows) < len(every):
+        caption += " " + ROWS_SHOWN.format(rows=len(rows), of=len(every))
+    return ["<h2>The parameters</h2>", table(caption, heads, body)]
+
+
+def component_heads(n_components: int) -> list[str]:
+    """1, 2, … with the components' colours, as HTML."""
+    return [f"{chip(component_colour(k))}{k + 1}" for k in range(n_components)]
+
+
+def plans(fits: Sequence[Any]) -> list[str]:
+    """Which step each latent and each parameter got."""
+    told = [
+        f'<section><h3>{escape(label)}</h3><pre tabindex="0">{escape(str(fit.plan).rstrip())}</pre></section>'
+        for fit, label in zip(fits, labels(fits), strict=True)
+    ]
+    return [
+        f"<h2>The plan{'s' if len(fits) > 1 else ''}</h2>",
+        "<p>An algorithm is a pair of steps: E chooses the guess q, M writes the parameters. Which of each:</p>",
+        "".join(told),
+    ]
+
+
+def footer(subtitle: str | None) -> str:
+    """Where the data come from, and with what the page was made."""
+    versions = [f"{name} {metadata.version(name)}" for name in ("onebound", "torch", "numpy", "matplotlib")]
+    source = f"Data: {escape(subtitle)}<br>" if subtitle else ""
+    made = escape(", ".join([*versions, f"Python {platform.python_version()}"]))
+    return f"<footer>{source}{made}. Seconds are those of this machine ({os.cpu_count()} processors).</footer>"
