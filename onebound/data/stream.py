@@ -17,7 +17,7 @@ from onebound.data.table import check_names
 from onebound.errors import InputError, whole_number
 
 BLOCK_ROWS = 65_536
-BUFFER = 1 << 20  # Bytes; without a buffer a whole column of a row group would be read at once.
+BUFFER = 1 << 18  # Bytes a column; without a buffer the whole column of a row group would be read at once.
 
 
 class TableStream(ABC):
