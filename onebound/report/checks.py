@@ -11,6 +11,7 @@ from onebound.report import numbers
 from onebound.report.style import INK, MUTED, component_colour, dress, isolated, new_figure
 from onebound.report.survey import BINS, SURE, Survey
 
+NARROWEST = 2e-3  # Nats per row left and right of the strip.
 STACKED = 9  # Components with a colour of their own; with more, all are drawn as one.
 
 
@@ -65,7 +66,8 @@ def draw_restarts(axes: Axes, restarts: Sequence[float]) -> None:
     height = np.linspace(1, 0, len(values)) if len(values) > 1 else np.array([0.5])
     axes.scatter(values[~best], height[~best], s=26, color=MUTED, alpha=0.7, linewidths=0)
     axes.scatter(values[best], height[best], s=44, color=INK, marker="D", linewidths=0)
-    margin = 0.06 * np.ptp(values) or 1e-3 * max(1.0, abs(values[0]))
+    # Never so near that differences which mean nothing fill the picture.
+    margin = max(0.06 * float(np.ptp(values)), NARROWEST)
     axes.set(xlim=(values.min() - margin, values.max() + margin), ylim=(-0.25, 1.25), xlabel="objective, nats per row")
     axes.set_yticks([])
     axes.spines["left"].set_visible(False)

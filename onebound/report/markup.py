@@ -21,16 +21,17 @@ def document(title: str, body: str) -> str:
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{escape(title)}</title>\n<style>\n{_variables()}{css}</style>\n</head>\n"
+        f"<title>{escape(title)}</title>\n<style>\n{variables()}{css}</style>\n</head>\n"
         f"<body>\n<main>\n{body}\n</main>\n</body>\n</html>\n"
     )
 
 
-def _variables() -> str:
+def variables(scope: str = ":root") -> str:
+    """The colours' variables for what `scope` selects, light and dark."""
     light = "".join(f" {name}: {colour};" for colour, (name, _) in VARIABLES.items())
     dark = "".join(f" {name}: {value};" for name, value in VARIABLES.values())
     # Only on a screen: paper is white whatever its reader prefers.
-    return f":root {{{light} }}\n@media screen and (prefers-color-scheme: dark) {{ :root {{{dark} }} }}\n"
+    return f"{scope} {{{light} }}\n@media screen and (prefers-color-scheme: dark) {{ {scope} {{{dark} }} }}\n"
 
 
 def figure(drawing: Figure, label: str, prefix: str, caption: str) -> str:
@@ -55,6 +56,12 @@ def table_row(head: str, cells: Sequence[str], *, colour: str | None = None, sty
     mark = chip(colour) if colour else ""
     inner = "".join(f"<td>{escape(cell)}</td>" for cell in cells)
     return f'{opening}<th scope="row">{mark}{escape(head)}</th>{inner}</tr>'
+
+
+def facts(pairs: Sequence[tuple[str, str]]) -> str:
+    """Names and values, one below the other."""
+    inner = "".join(f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>" for name, value in pairs)
+    return f'<dl class="facts">{inner}</dl>'
 
 
 def chip(colour: str) -> str:

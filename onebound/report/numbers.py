@@ -77,15 +77,15 @@ def parameter(value: SupportsFloat, digits: int = 4) -> str:
 
 
 def share(value: SupportsFloat) -> str:
-    """A share of the whole, in percent.
+    """A share of the whole, in percent; its sign never stands alone on the next line.
 
-    >>> share(0.3559), share(0.004), share(1e-5), share(0.0), share(0.9996), share(1.0)
-    ('36 %', '0.4 %', '< 0.1 %', '0 %', '> 99.9 %', '100 %')
+    >>> [share(v).replace("\\xa0", " ") for v in (0.3559, 0.004, 1e-5, 0.0, 0.9996, 1.0)]
+    ['36 %', '0.4 %', '< 0.1 %', '0 %', '> 99.9 %', '100 %']
     """
     percent = 100 * float(value)
     if 0 < percent < 0.1 or 99.9 < percent < 100:
-        return "< 0.1 %" if percent < 50 else "> 99.9 %"
-    return f"{percent:.1f} %" if 0 < percent < 1 or 99 < percent < 100 else f"{percent:.0f} %"
+        return "<\u00a00.1\u00a0%" if percent < 50 else ">\u00a099.9\u00a0%"
+    return f"{percent:.1f}\u00a0%" if 0 < percent < 1 or 99 < percent < 100 else f"{percent:.0f}\u00a0%"
 
 
 def quantity(what: str, value: SupportsFloat) -> str:

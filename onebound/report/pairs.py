@@ -11,11 +11,11 @@ from onebound.errors import InputError
 from onebound.observations import Observations
 from onebound.report.parameters import array, gaussian_part
 from onebound.report.pictures import POINTS, draw_ellipses, draw_histogram, draw_points, drawn, span
-from onebound.report.style import FONT_SIZE, INK, MUTED, dress, isolated, new_figure
+from onebound.report.style import FONT_SIZE, INK, dress, isolated, new_figure
 
 FEWEST, MOST = 3, 6  # Columns: two are a scatter plot, and of seven a panel is too small to be read.
 MARKS = 6000  # Over all panels: a page with more of them opens slowly.
-PANEL = 1.15  # Inches.
+PANEL = 1.5  # Inches: text is then about as large as in the other pictures.
 
 
 def has_pairs(model: Any) -> bool:
@@ -57,7 +57,7 @@ def pair_figure(model: Any, y: Any, names: Sequence[str]) -> Figure:
                 dress(axes)
                 if i == j:
                     sd = np.sqrt(covariance[:, i, i])
-                    draw_histogram(axes, rows[:, i], mean[:, i], sd, weights, number=False)
+                    draw_histogram(axes, rows[:, i], mean[:, i], sd, weights)
                 else:
                     _panel(
                         axes, rows[:, [j, i]], responsibilities, mean[:, [j, i]], covariance[:, [j, i]][:, :, [j, i]]
@@ -81,7 +81,7 @@ def _finish(axes: Axes, i: int, j: int, names: Sequence[str], rows: np.ndarray) 
     axes.locator_params(nbins=3)
     axes.tick_params(labelbottom=i == last, labelleft=j == 0 and i != j, labelsize=FONT_SIZE - 2)
     axes.set_xlabel(_folded(names[j]) if i == last else "", fontsize=FONT_SIZE - 1.5, color=INK)
-    axes.set_ylabel(_folded(names[i]) if j == 0 else "", fontsize=FONT_SIZE - 1.5, color=INK if i else MUTED)
+    axes.set_ylabel(_folded(names[i]) if j == 0 else "", fontsize=FONT_SIZE - 1.5, color=INK)
     if i == j:
         axes.set_yticks([])
 

@@ -70,7 +70,7 @@ def draw_scatter(
 
 def drawn(model: Any, obs: Observations, points: int = POINTS) -> tuple[np.ndarray, np.ndarray]:
     """At most that many rows, drawn at random but always the same ones, and their responsibilities.  (n, D), (n, K)"""
-    some = obs.select(_sample(obs.n_items, points))
+    some = sample(obs, points)
     return array(some.y), array(model.posterior(some).marginals)
 
 
@@ -87,11 +87,12 @@ def n_drawn(y: Any) -> tuple[int, int]:
     return min(n_items, POINTS), n_items
 
 
-def _sample(n_items: int, points: int) -> slice | torch.Tensor:
-    if n_items <= points:
-        return slice(0, n_items)
-    picked = np.random.default_rng(0).choice(n_items, points, replace=False)
-    return torch.as_tensor(np.sort(picked))
+def sample(obs: Observations, points: int) -> Observations:
+    """At most that many items, in their order."""
+    if obs.n_items <= points:
+        return obs
+    picked = np.random.default_rng(0).choice(obs.n_items, points, replace=False)
+    return obs.select(torch.as_tensor(np.sort(picked)))
 
 
 def most_different(mean: np.ndarray, covariance: np.ndarray, weights: np.ndarray) -> tuple[int, int]:
@@ -130,9 +131,7 @@ def draw_ellipses(axes: Axes, k: int, mean: np.ndarray, covariance: np.ndarray, 
     )
 
 
-def draw_histogram(
-    axes: Axes, values: np.ndarray, mean: np.ndarray, sd: np.ndarray, weights: np.ndarray, *, number: bool = True
-) -> None:
+def draw_histogram(axes: Axes, values: np.ndarray, mean: np.ndarray, sd: np.ndarray, weights: np.ndarray) -> None:
     """One column, and each component's share of its density."""
     values = values[~np.isnan(values)]
     axes.hist(values, bins="auto", density=True, color=RULE, linewidth=0)
@@ -141,11 +140,10 @@ def draw_histogram(
         density = weight * np.exp(-0.5 * ((x - mean[k]) / sd[k]) ** 2) / (sd[k] * np.sqrt(2 * np.pi))
         axes.fill_between(x, density, color=component_colour(k), alpha=0.2, linewidth=0)
         axes.plot(x, density, color=component_colour(k), linewidth=1.6)
-        if number:
-            top = int(density.argmax())
-            axes.annotate(
-                str(k + 1), (x[top], density[top]), color=INK, ha="center", xytext=(0, 3), textcoords="offset points"
-            )
+        top = int(density.argmax())
+        axes.annotate(
+            str(k + 1), (x[top], density[top]), color=INK, ha="center", xytext=(0, 3), textcoords="offset points"
+        )
 
 
 def most_telling(rows: Sequence[Quantity], limit: int) -> list[Quantity]:

@@ -8,6 +8,7 @@ from importlib import metadata
 from typing import Any
 
 from onebound.report import numbers
+from onebound.report.climbed import Climbed
 from onebound.report.markup import chip, figure, table, table_row
 from onebound.report.parameters import array, gaussian_part, quantities
 from onebound.report.pictures import PROFILE_ROWS, most_telling, n_drawn, profile_figure, scatter_figure
@@ -31,9 +32,6 @@ EVIDENCE = (
 
 def climbs(fits: Sequence[Any]) -> list[str]:
     """The climb against passes and against seconds."""
-    told = ", ".join(
-        f"{label} ends at L = {numbers.nats(f.bound)}" for f, label in zip(fits, labels(fits), strict=True)
-    )
     aim = "the best ln p(y)" if len(fits) > 1 else "the ln p(y) it ended at, and the gap (dotted)"
     parts = []
     for x in ("passes", "seconds"):
@@ -42,9 +40,29 @@ def climbs(fits: Sequence[Any]) -> list[str]:
             f"between them (shaded); first steps far below are cut off. Below: how far L still is from {aim}, on a log "
             "scale; up is better."
         )
-        label = f"L and ln p(y) in nats per row against {x}: {told}."
-        parts.append(figure(trace_figure(fits, x), label, f"trace-{x}", caption))
+        parts.append(figure(trace_figure(fits, x), climb_label(fits, x), f"trace-{x}", caption))
     return ["<h2>The climb</h2>", f'<div class="pair">{"".join(parts)}</div>']
+
+
+def climb_label(fits: Sequence[Any], x: str) -> str:
+    """What the picture of a climb says to those who cannot see it."""
+    told = ", ".join(
+        f"{label} ends at L = {numbers.nats(f.bound)}" for f, label in zip(fits, labels(fits), strict=True)
+    )
+    return f"L and ln p(y) in nats per row against {x}: {told}."
+
+
+def fit_facts(fit: Climbed) -> list[tuple[str, str]]:
+    """Where a fit arrived, and why it stopped there."""
+    return [
+        ("algorithm", fit.algorithm),
+        ("L, nats per row", numbers.nats(fit.bound)),
+        ("ln p(y), nats per row", numbers.nats(fit.evidence)),
+        ("gap, nats per row", numbers.gap(fit.gap)),
+        ("passes over the data", numbers.count(fit.trace[-1].passes if fit.trace else None)),
+        ("seconds", numbers.seconds(fit.seconds)),
+        ("why it stopped", WHY.get(fit.reason, fit.reason)),
+    ]
 
 
 def scatter(model: Any, y: Any, names: Sequence[str], label: str, whose: str, *, of: int | None = None) -> str:

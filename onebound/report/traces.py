@@ -62,6 +62,17 @@ def trace_figure(fits: Sequence[Any], x: Literal["passes", "seconds"] = "passes"
     return figure
 
 
+def draw_climbs(axes: Axes, fits: Sequence[Any], x: Literal["passes", "seconds"] = "passes") -> None:
+    """The upper panel of that picture alone, on the given axes."""
+    drawn = [_climb(fit, label, x) for fit, label in zip(fits, labels(fits), strict=True)]
+    dress(axes)
+    for climb in drawn:
+        _draw_climb(axes, climb, [c.label for c in drawn])
+    _finish_above(axes, drawn)
+    axes.set_xlabel(_across(x))
+    axes.legend(handles=_meanings(), loc="lower right", frameon=False, labelcolor=INK)
+
+
 def _climb(fit: Any, label: str, x: str) -> _Climb:
     records = [record for record in fit.trace if record.bound is not None]
     iterations = sorted({record.iteration for record in records})
@@ -138,6 +149,10 @@ def _interesting(climbs: Sequence[_Climb]) -> tuple[float, float]:
     return float(max(low, values.min()) - margin), float(high + margin)
 
 
+def _across(x: str) -> str:
+    return "passes over the data" if x == "passes" else "seconds"
+
+
 def _finish_below(axes: Axes, climbs: Sequence[_Climb], x: str) -> None:
     axes.set_yscale("log")
     axes.invert_yaxis()  # Up is better, as above.
@@ -147,7 +162,7 @@ def _finish_below(axes: Axes, climbs: Sequence[_Climb], x: str) -> None:
     )
     axes.minorticks_off()
     axes.set_ylabel("nats below the best" if len(climbs) > 1 else "nats below the end")
-    axes.set_xlabel("passes over the data" if x == "passes" else "seconds")
+    axes.set_xlabel(_across(x))
     positive = np.concatenate([c.x[c.x > 0] for c in climbs])
     if len(positive) and positive.max() > 20 * positive.min():
         axes.set_xscale("log", nonpositive="clip")
@@ -156,14 +171,17 @@ def _finish_below(axes: Axes, climbs: Sequence[_Climb], x: str) -> None:
         axes.minorticks_off()
 
 
-def _legend(figure: Figure, above: Axes, all_labels: list[str]) -> None:
-    colour, marker = colours(all_labels), markers(all_labels)
-    handles: list[Any] = [Line2D([], [], color=colour[a], marker=marker[a], markersize=5, label=a) for a in all_labels]
-    meanings = [
+def _meanings() -> list[Any]:
+    return [
         Line2D([], [], color=INK, label="L, the bound"),
         Line2D([], [], color=INK, linestyle=(0, (4, 2)), linewidth=1.1, label="ln p(y), the evidence"),
         Patch(color=MUTED, alpha=0.3, linewidth=0, label="the gap"),
     ]
+
+
+def _legend(figure: Figure, above: Axes, all_labels: list[str]) -> None:
+    colour, marker = colours(all_labels), markers(all_labels)
+    handles: list[Any] = [Line2D([], [], color=colour[a], marker=marker[a], markersize=5, label=a) for a in all_labels]
     style: dict[str, Any] = {"frameon": False, "labelcolor": INK, "handlelength": 1.5, "columnspacing": 1.2}
     figure.legend(handles=handles, loc="outside upper center", ncols=min(len(handles), 5), **style)
-    above.legend(handles=meanings, loc="lower center", bbox_to_anchor=(0.45, 1.0), ncols=3, **style)
+    above.legend(handles=_meanings(), loc="lower center", bbox_to_anchor=(0.45, 1.0), ncols=3, **style)

@@ -32,7 +32,7 @@ def sentences(model: Any, names: Sequence[str]) -> list[str]:
     >>> import onebound as ob
     >>> m = ob.models.Mixture(ob.emissions.Poisson(2, 1)).assign([0.25, 0.75], rate=[[9.0], [1.0]])
     >>> sentences(m, ["eggs"])[0]
-    'Component 1 holds 25 % of the rows: very high eggs (9.00 against 3.00 overall).'
+    'Component 1 holds 25\\xa0% of the rows: very high eggs (9.00 against 3.00 overall).'
     """
     weights, rows = array(model.weights), quantities(model, names)
     if len(weights) == 1:
@@ -47,7 +47,7 @@ def _sentence(k: int, weights: np.ndarray, rows: Sequence[Quantity]) -> str:
     head = f"Component {k + 1} holds {numbers.share(weights[k])} of the rows"
     if not rows:
         return f"{head}."
-    return f"{head}: {', '.join(d.phrase for d in told) or 'near the average in every column'}."
+    return f"{head}: {'; '.join(d.phrase for d in told) or 'near the average in every column'}."
 
 
 def differences(k: int, weights: np.ndarray, rows: Sequence[Quantity]) -> list[Difference]:
@@ -84,7 +84,7 @@ def _phrase(row: Quantity, k: int, overall: float, distance: float) -> str:
     if row.what == "probability":
         degree = "slightly " if size < CLEAR else "much " if size > STRONG else ""
         often = "more" if distance > 0 else "less"
-        return f"{row.column} {degree}{often} often ({numbers.share(row.values[k])} against {numbers.share(overall)} overall)"
+        return f"{degree}{often} often {row.column} ({numbers.share(row.values[k])} against {numbers.share(overall)} overall)"
     degree = "slightly " if size < CLEAR else "very " if size > STRONG else ""
     level = "high" if distance > 0 else "low"
     own, whole = (numbers.parameter(v, 3) for v in (row.values[k], overall))

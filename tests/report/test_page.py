@@ -2,11 +2,11 @@
 
 import os
 import re
-from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
 import pytest
+from page_reader import Reader
 from small_fits import NAMES, ZOO, fits_of, geyser_fits, geyser_rows
 
 import onebound as ob
@@ -22,8 +22,6 @@ from onebound.report.traces import labels
 # One worker draws everything: importing torch and matplotlib twice would cost more than it saves.
 pytestmark = pytest.mark.xdist_group("report")
 
-VOID = {"meta", "br"}
-
 
 @pytest.fixture
 def geyser() -> np.ndarray:
@@ -33,42 +31,6 @@ def geyser() -> np.ndarray:
 @pytest.fixture
 def fits() -> list[ob.Fit]:
     return geyser_fits()
-
-
-class Reader(HTMLParser):
-    """Reads a page strictly: what is open, what was seen, what is said."""
-
-    def __init__(self, page: str) -> None:
-        super().__init__(convert_charrefs=True)
-        self.open: list[str] = []
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.words: list[str] = []
-        self.feed(page)
-        self.close()
-        assert self.open == []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        assert len(dict(attrs)) == len(attrs), f"an attribute of <{tag}> comes twice"
-        self.tags.append((tag, dict(attrs)))
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        if self.open and self.open[-1] != "style":
-            self.words.append(data)
-
-    @property
-    def text(self) -> str:
-        return " ".join("".join(self.words).split())
-
-    def all(self, tag: str) -> list[dict[str, str | None]]:
-        return [attributes for name, attributes in self.tags if name == tag]
 
 
 @pytest.fixture(scope="module")
