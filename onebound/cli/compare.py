@@ -25,7 +25,7 @@ def fits_from_one_start(
 
     fits = []
     for algorithm in algorithms:
-        with live_line(algorithm.name) as callbacks:
+        with live_line(algorithm.name, algorithm.name, climb.get("max_iter"), climb.get("max_seconds")) as callbacks:
             generator = torch.Generator().manual_seed(seed)
             start = copy.deepcopy(model)
             fits.append(ob.fit(start, observations, algorithm, generator=generator, callbacks=callbacks, **climb))
@@ -55,7 +55,7 @@ def split_by_plan(model: Any, names: Iterable[str]) -> tuple[list[Any], dict[str
     "--algorithms",
     metavar="A,B",
     callback=algorithm_names,
-    help="Which: em, eg, vae, mcem, hard-em; all by default.",
+    help="Which of em, eg, vae, mcem, hard-em, vem, gem; default: the first five.",
 )
 @TABLE
 @CLIMB
@@ -63,17 +63,17 @@ def split_by_plan(model: Any, names: Iterable[str]) -> tuple[list[Any], dict[str
 def command(model: str, data: str, algorithms: tuple[str, ...], as_json: bool, **how: Any) -> None:
     """Put the algorithms side by side, from one start.
 
-    MODEL is fitted to DATA (csv, csv.gz or npy) by each of them. Those that
+    MODEL is fitted to DATA by each of them. Those that
     the model does not support are named with the reason.
     """
-    import torch
-
     from onebound.cli.loading import load_task
     from onebound.cli.writing import fit_as_dict, print_json
 
     climb = {key: how.pop(key) for key in ("max_iter", "tol", "batch_size", "max_seconds")}
     seed, init = how.pop("seed"), how.pop("init")
     task = load_task(model, data, **how)
+    import torch
+
     allowed, refused = split_by_plan(task.model, algorithms)
     if not allowed:
         raise InputError(f"{model}: none of these algorithms goes with it: {'; '.join(refused.values())}")

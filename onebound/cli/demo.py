@@ -3,7 +3,7 @@
 import click
 
 from onebound.cli.command import Command
-from onebound.cli.options import ALGORITHMS
+from onebound.cli.options import COMPARED
 
 PAGE = "onebound-demo.html"
 COMPONENTS = 2
@@ -37,7 +37,7 @@ def command(max_iter: int | None) -> None:
     y = entry.observations(table)
     observations = Observations.of(y, names=table.names)
     model.initialize(observations, torch.Generator().manual_seed(START), "random")
-    allowed, _ = split_by_plan(model, ALGORITHMS)
+    allowed, _ = split_by_plan(model, COMPARED)
     evidence = float(ob.bound(model, observations).evidence.mean())
     fits = fits_from_one_start(model, observations, allowed, {"max_iter": max_iter}, START)
     write_comparison(page, "One bound, five climbs", fits, y, table.names, subtitle=SOURCE)

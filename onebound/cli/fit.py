@@ -1,14 +1,30 @@
 """`onebound fit`: from a file to a fitted model."""
 
+from functools import partial
 from typing import Any
 
 import click
 
 from onebound.cli.command import Command
-from onebound.cli.options import ALGORITHM, CLIMB, DATA, JSON, MODEL, STORY, TABLE, algorithm_of
+from onebound.cli.files import check_data, check_model_name
+from onebound.cli.options import (
+    ALGORITHM,
+    CHECKPOINT,
+    CLIMB,
+    DATA,
+    JSON,
+    MODEL,
+    OUTPUT_MODEL,
+    STORY,
+    TABLE,
+    algorithm_of,
+)
+from onebound.cli.writing import check_writable
 
 EXAMPLE = """onebound fit gaussian-mixture faithful.csv --components 2 -o m.safetensors
 onebound fit mixed-mixture penguins.csv -k 3 --missing marginalize"""
+
+RUN = ("max_iter", "tol", "batch_size", "max_seconds", "init", "restarts")
 
 
 @click.command(cls=Command, name="fit", example=EXAMPLE)
@@ -26,36 +42,39 @@ onebound fit mixed-mixture penguins.csv -k 3 --missing marginalize"""
     help="Starts; the best is kept.",
 )
 @CLIMB
-@click.option("--output", "-o", type=click.Path(), metavar="FILE", help="Save the fitted model (safetensors).")
+@CHECKPOINT
+@OUTPUT_MODEL
 @JSON
 def command(model: str, data: str, algorithm: str, output: str | None, as_json: bool, **how: Any) -> None:
     """Fit a MODEL to DATA and say how good it is.
 
-    DATA is a csv, csv.gz or npy file. `onebound models` lists what MODEL can be.
+    DATA is a csv, tsv, jsonl, parquet, Arrow, npy or npz file, or - for standard input. `onebound models` lists what
+    MODEL can be. Ctrl-C stops after the step that the fit is in.
     """
+    checkpoint, every = how.pop("checkpoint"), how.pop("every")
+    check_model_name(model)
+    check_data(data)
+    for path in (output, checkpoint):
+        if path is not None:
+            check_writable(path, data)
+    if checkpoint is not None and checkpoint == output:
+        raise click.UsageError("--checkpoint and --output must be two files.")
+    climb = {key: how.pop(key) for key in RUN}
+    seed = how.pop("seed")
+    from onebound.cli.loading import load_task
+    from onebound.cli.running import checkpoint_of, continuing, finish, run
+
+    keep = checkpoint_of(checkpoint, every)
+    task = load_task(model, data, **how)
+    fit = partial(_fit, task, algorithm, seed, checkpoint=keep, **climb)
+    limits = {"max_iter": climb["max_iter"] if climb["restarts"] == 1 else None, "max_seconds": climb["max_seconds"]}
+    finish(task, run(fit, model, go_on=continuing(checkpoint, data, output), **limits), output, as_json)
+
+
+def _fit(task: Any, algorithm: str, seed: int, **how: Any) -> Any:
     import torch
 
     import onebound as ob
-    from onebound.cli.loading import load_task
-    from onebound.cli.progress import live_line
-    from onebound.cli.writing import check_writable, fit_as_dict, print_json
 
-    climb = {key: how.pop(key) for key in ("max_iter", "tol", "batch_size", "max_seconds", "init", "restarts")}
-    generator = torch.Generator().manual_seed(how.pop("seed"))
-    if output is not None:
-        check_writable(output, data)
-    task = load_task(model, data, **how)
-    with live_line(model) as callbacks:
-        fitted = ob.fit(
-            task.model, task.observations, algorithm_of(algorithm), generator=generator, callbacks=callbacks, **climb
-        )
-    result = fit_as_dict(model, fitted)
-    if output is not None:
-        fitted.model.about["fit"] = {k: v for k, v in result.items() if k not in ("model", "plan", "trace")}
-        ob.save(fitted.model, output)
-    if as_json:
-        print_json(result)
-        return
-    from onebound.cli.tables import show_fit
-
-    show_fit(task, fitted, output)
+    generator = torch.Generator().manual_seed(seed)
+    return ob.fit(task.model, task.observations, algorithm_of(algorithm), generator=generator, **how)

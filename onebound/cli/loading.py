@@ -1,17 +1,19 @@
 """From the words of a command line to a model and the data that it is to be fitted to."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from onebound.cli.checks import refuse_gaps, refuse_impossible
+from onebound.cli.extras import DEFAULT_COMPONENTS, NO_EXTRAS, Extras, take_extras
+from onebound.cli.files import check_data, check_model_name
 from onebound.cli.options import model_options
+from onebound.cli.progress import waiting
 from onebound.data import Column, Table, read_table
-from onebound.data.table import number_text
 from onebound.errors import InputError, did_you_mean
-from onebound.observations import Observations
 
 
 @dataclass(frozen=True)
@@ -21,29 +23,41 @@ class Task:
     name: str
     model: Any
     table: Table
-    observations: Observations
+    observations: Any
     options: Mapping[str, Any]
+    missing: str = "error"
+    extras: Extras = NO_EXTRAS
 
     def about(self) -> dict[str, Any]:
-        """What travels with the model so that tomorrow's command knows today's columns."""
+        """What travels with the model so that tomorrow's command reads tomorrow's data as today's were read."""
         columns = self.table.columns
+        coded = coded_columns(entry_named(self.name), self.table)
         return {
             "model": self.name,
             "options": dict(self.options),
             "data": Path(self.table.path).name,
+            "rows": self.table.n_rows,
             "columns": list(self.table.names),
             "kinds": {column.name: column.kind for column in columns},
-            "categories": {
-                column.name: list(column.as_category().categories or ())
-                for column, values in zip(columns, self.observations.y.numpy().T, strict=True)
-                if is_coded(column, values)
-            },
+            "categories": {c.name: list(c.as_category().categories or ()) for c in columns if c.name in coded},
+            "missing": self.missing,
+            **self.extras.about(),
         }
 
 
-def is_coded(column: Column, values: np.ndarray) -> bool:
-    """Whether the model reads codes of categories in this column, because it holds text or because the model wants so."""
-    return column.kind == "category" or not np.array_equal(column.values, values, equal_nan=True)
+def coded_columns(entry: Any, table: Table) -> set[str]:
+    """The columns that the model reads as codes of categories, because they hold text or because the model wants so."""
+    numbers = np.array([0.5, 7.5])  # No codes, so a model that wants codes gives something else back.
+    stand_ins = [
+        replace(c, values=np.array([0.0, 1.0]), categories=("a", "b"))
+        if c.kind == "category"
+        else replace(c, values=numbers)
+        for c in table.columns
+    ]
+    seen = entry.observations(Table(tuple(stand_ins), table.path)).T
+    return {
+        c.name for c, v in zip(stand_ins, seen, strict=True) if c.kind == "category" or not np.array_equal(v, numbers)
+    }
 
 
 def entry_named(name: str) -> Any:
@@ -57,60 +71,74 @@ def entry_named(name: str) -> Any:
     return REGISTRY[name]
 
 
-def load_task(
-    name: str,
+def load_table(
     data: str,
     *,
-    components: int,
     columns: tuple[str, ...] | None,
     types: Mapping[str, str] | None,
     missing: str,
-    **options: Any,
-) -> Task:
-    """Read the data and build the model for them; InputError for whatever does not fit."""
-    entry = entry_named(name)
-    wanted = model_options(entry, **options)
-    table = read_table(data, columns, types)
+    weights: str | None,
+    label: str | None,
+    **reading: Any,
+) -> tuple[Table, Extras]:
+    """Read the data, the weights and the known classes; InputError for whatever no model could take."""
+    check_data(data)
+    with waiting(f"reading {Path(data).name}"):
+        beside = (name for name in (weights, label) if name is not None and name not in (columns or ()))
+        wanted = None if columns is None else (*columns, *beside)
+        whole = read_table(data, wanted, types, **reading_options(**reading))
+    table, extras = take_extras(whole, weights, label, columns)
     refuse_impossible(table, missing)
-    model = entry.build(table, components, **wanted)
-    values = entry.observations(table)
-    task = Task(name, model, table, Observations.of(values, names=table.names), wanted)
+    return table, extras
+
+
+def reading_options(file_format: str | None, delimiter: str | None, decimal: str | None) -> dict[str, Any]:
+    """What the reader is told, where something was said."""
+    given = {"format": file_format, "delimiter": delimiter, "decimal": decimal}
+    return {name: value for name, value in given.items() if value is not None}
+
+
+READING = ("columns", "types", "missing", "weights", "label", "file_format", "delimiter", "decimal")
+
+
+def load_task(name: str, data: str, *, components: int | None, **how: Any) -> Task:
+    """Read the data and build the model for them; InputError for whatever does not fit.
+
+    The data are read before the models are imported, so that what is wrong with a file is said at once.
+    """
+    check_model_name(name)
+    read = {key: how.pop(key) for key in READING}
+    table, extras = load_table(data, **read)
+    entry = entry_named(name)
+    wanted = model_options(entry, **how)
+    k = extras.components(components)
+    model = entry.build(table, k, **wanted)
+    refuse_gaps(table, model, entry)
+    task = Task(name, model, table, observations_of(entry, table, extras, k), wanted, read["missing"], extras)
     model.about = task.about()
     return task
 
 
-def refuse_impossible(table: Table, missing: str) -> None:
-    """InputError for infinite cells, for columns without a single value, and for gaps nobody allowed."""
-    gaps = {column.name: np.flatnonzero(np.isnan(column.values)) for column in table.columns}
-    for column in table.columns:
-        infinite = np.flatnonzero(np.isinf(column.values))
-        if infinite.size:
-            value = number_text(column.values[infinite[0]])
-            raise InputError(
-                f"{table.path}: column {column.name} holds {value} in row {infinite[0] + 1}; "
-                "remove the row, or leave the cell empty."
-            )
-        if gaps[column.name].size == table.n_rows:
-            raise InputError(f"{table.path}: column {column.name} has no value at all; leave it out with --columns.")
-    gappy = {name: rows for name, rows in gaps.items() if rows.size}
-    if gappy and missing == "error":
-        first = next(iter(gappy))
-        n_cells = sum(rows.size for rows in gappy.values())
-        cells = "1 cell is" if n_cells == 1 else f"{n_cells} cells are"
-        raise InputError(
-            f"{table.path}: {cells} missing, the first in column {first}, row {gappy[first][0] + 1}. "
-            "Give --missing marginalize to fit around them, or fill them in."
-        )
+def observations_of(entry: Any, table: Table, extras: Extras, n_components: int) -> Any:
+    """What a model of this entry takes: the cells, the weights, and which classes each row may have."""
+    from onebound.observations import Observations
+
+    return Observations.of(
+        entry.observations(table),
+        weights=extras.weights,
+        allowed=extras.allowed(n_components),
+        names=table.names,
+    )
 
 
-def stand_in_model(name: str, components: int, **options: Any) -> Any:
+def stand_in_model(name: str, components: int | None, **options: Any) -> Any:
     """The model on two columns of every kind that it takes: what a plan needs when there are no data."""
     entry = entry_named(name)
     wanted = model_options(entry, **options)
     refusal: InputError | None = None
     for kinds in (("real", "count", "binary", "category"), ("real",), ("count",), ("binary",), ("category",)):
         try:
-            return entry.build(_stand_in(kinds), components, **wanted)
+            return entry.build(_stand_in(kinds), components or DEFAULT_COMPONENTS, **wanted)
         except InputError as error:
             # The last refusal is kept: where every kind of column is refused, the options are at fault.
             refusal = error

@@ -17,6 +17,7 @@ def command(as_json: bool) -> None:
         entries = [{"model": e.name, "summary": e.summary, "options": list(e.options)} for e in REGISTRY.values()]
         print_json({"models": entries})
         return
-    from onebound.cli.tables import models_table, show
+    from onebound.cli.layout import show
+    from onebound.cli.tables import models_table
 
     show(models_table(REGISTRY.values()))

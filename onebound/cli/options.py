@@ -7,7 +7,17 @@ import click
 
 from onebound.errors import InputError
 
-ALGORITHMS = {"em": "EM", "eg": "EG", "vae": "VAE", "mcem": "MCEM", "hard-em": "HardEM"}
+ALGORITHMS = {
+    "em": "EM",
+    "eg": "EG",
+    "vae": "VAE",
+    "mcem": "MCEM",
+    "hard-em": "HardEM",
+    "vem": "VEM",
+    "gem": "GEM",
+}
+COMPARED = ("em", "eg", "vae", "mcem", "hard-em")  # Where nothing is said: on a mixture the others would be twins.
+UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
@@ -44,8 +54,8 @@ def kinds(ctx: click.Context, param: click.Parameter, text: str | None) -> dict[
 
 
 def algorithm_names(ctx: click.Context, param: click.Parameter, text: str | None) -> tuple[str, ...]:
-    """ "em,vae" → ("em", "vae"); all of them where nothing is said."""
-    chosen = names(ctx, param, text) or tuple(ALGORITHMS)
+    """ "em,vae" → ("em", "vae"); the usual ones where nothing is said."""
+    chosen = names(ctx, param, text) or COMPARED
     for name in chosen:
         if name not in ALGORITHMS:
             raise click.BadParameter(f"{name!r} is not one of {', '.join(ALGORITHMS)}", param=param)
@@ -66,8 +76,30 @@ def finite(_ctx: click.Context, param: click.Parameter, value: float | None) -> 
     return value
 
 
-MODEL = click.argument("model")
+def duration(_ctx: click.Context, param: click.Parameter, text: str | None) -> float | None:
+    """ "30s", "5m", "1h" or plain seconds, as seconds."""
+    if text is None:
+        return None
+    number, unit = (text[:-1], text[-1:]) if text[-1:] in UNITS else (text, "s")
+    try:
+        value = float(number) * UNITS[unit]
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < float("inf"):
+        raise click.BadParameter(f"expected a time such as 30s, 5m or 1h, got {text!r}", param=param)
+    return value
+
+
+def _model_names(_ctx: click.Context, _param: click.Parameter, start: str) -> list[str]:
+    """For the shell's completion."""
+    from onebound.models.registry import REGISTRY
+
+    return [name for name in REGISTRY if name.startswith(start)]
+
+
+MODEL = click.argument("model", shell_complete=_model_names)
 DATA = click.argument("data", type=click.Path())
+FILE = click.argument("file", type=click.Path())
 
 ALGORITHM = click.option(
     "--algorithm",
@@ -75,14 +107,26 @@ ALGORITHM = click.option(
     type=click.Choice(["auto", *ALGORITHMS]),
     default="auto",
     show_default=True,
-    help="em, eg, vae, mcem, hard-em; auto: the first of em, eg, vae that fits the model.",
+    help="em, eg, vae, mcem, hard-em, vem, gem; auto: the first of em, eg, vae that fits.",
 )
 
 STORY = together(
     click.option(
-        "--components", "-k", metavar="K", type=click.IntRange(min=1), default=2, show_default=True, help="How many."
+        "--components",
+        "-k",
+        metavar="K",
+        type=click.IntRange(min=1),
+        help="How many; default: 2, or one for each class of --label.",
     ),
     click.option("--covariance", metavar="FORM", help="full, tied, diag or spherical (Gaussian columns)."),
+)
+
+READING = together(
+    click.option(
+        "--format", "file_format", metavar="NAME", help="Read DATA as csv, parquet, …, whatever it is called."
+    ),
+    click.option("--delimiter", metavar="SIGN", help="Between the cells of a csv: a sign, tab or semicolon."),
+    click.option("--decimal", metavar="MARK", help="The decimal mark of a csv: . or , (point, comma)."),
 )
 
 TABLE = together(
@@ -101,18 +145,39 @@ TABLE = together(
         show_default=True,
         help="Empty cells: error, or marginalize (leave them out of the likelihood).",
     ),
+    click.option("--weights", metavar="COLUMN", help="How much each row counts, 0 or more."),
+    click.option("--label", metavar="COLUMN", help="Known classes; an empty cell is unknown."),
+    READING,
 )
 
-CLIMB = together(
+NEW_DATA = together(
     click.option(
-        "--seed",
-        metavar="N",
-        type=click.IntRange(0, 2**32 - 1),
-        default=0,
-        show_default=True,
-        help="Same seed, same result.",
+        "--missing",
+        metavar="WHAT",
+        type=click.Choice(["error", "marginalize"]),
+        help="Empty cells: error or marginalize; default: as at fitting.",
     ),
-    click.option("--init", metavar="WAY", help="How to start: k-means++ (default) or random."),
+    READING,
+)
+
+OUTPUT_TABLE = click.option(
+    "--output", "-o", type=click.Path(), metavar="FILE", help="Write there: a .csv or a .parquet file."
+)
+
+OUTPUT_MODEL = click.option(
+    "--output", "-o", type=click.Path(), metavar="FILE", help="Save the fitted model (safetensors)."
+)
+
+SEED = click.option(
+    "--seed",
+    metavar="N",
+    type=click.IntRange(0, 2**32 - 1),
+    default=0,
+    show_default=True,
+    help="Same seed, same result.",
+)
+
+LIMITS = together(
     click.option("--max-iter", metavar="N", type=click.IntRange(min=1), help="Stop after so many iterations."),
     click.option(
         "--tol",
@@ -128,9 +193,20 @@ CLIMB = together(
         callback=finite,
         help="Stop after this time.",
     ),
+)
+
+CLIMB = together(
+    SEED,
+    click.option("--init", metavar="WAY", help="How to start: k-means++ (default) or random."),
+    LIMITS,
     click.option(
         "--batch-size", metavar="N", type=click.IntRange(min=1), help="Rows in a step of eg or vae; default: all."
     ),
+)
+
+CHECKPOINT = together(
+    click.option("--checkpoint", type=click.Path(), metavar="FILE", help="Keep the state here, to go on after a stop."),
+    click.option("--every", metavar="TIME", callback=duration, help="How often: 30s, 5m, 1h; default: 60s."),
 )
 
 JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object for machines.")

@@ -23,7 +23,6 @@ def command(model: str, data: str | None, algorithm: str, as_json: bool, **how: 
 
     Nothing is fitted. Without DATA the plan is that for a small table that suits the MODEL.
     """
-    import onebound as ob
     from onebound.cli.loading import load_task, stand_in_model
     from onebound.cli.writing import print_json
 
@@ -31,6 +30,8 @@ def command(model: str, data: str | None, algorithm: str, as_json: bool, **how: 
         built = stand_in_model(model, how["components"], covariance=how["covariance"])
     else:
         built = load_task(model, data, **how).model
+    import onebound as ob
+
     made = ob.plan(built, algorithm_of(algorithm))
     if as_json:
         print_json({"model": model, "plan": made.rows})

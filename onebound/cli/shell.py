@@ -1,6 +1,7 @@
 """The command `onebound`: one group of commands, and one place where every error becomes one line."""
 
 import codecs
+import re
 import sys
 import traceback
 from collections.abc import Sequence
@@ -8,17 +9,17 @@ from typing import Any
 
 import click
 
-from onebound.cli import compare, demo, fit, models, plan
-from onebound.errors import OneboundError
+from onebound.cli import compare, continuing, demo, fit, models, plan, predict, report, sample, score, show
+from onebound.cli.stopping import Stopped, Terminated, terminable
+from onebound.errors import NonFinite, NotMonotone, OneboundError
 
-MENDABLE, OURS, INTERRUPTED = (
-    2,
-    1,
-    130,
-)  # Exit codes: what the user can mend, our own failure, Ctrl-C as shells have it.
+MENDABLE, OURS = 2, 1  # Exit codes: what the user can mend, our own failure.
+INTERRUPTED, TERMINATED = 130, 143  # Ctrl-C and SIGTERM, as shells have it: 128 + the signal.
 
 # What a terminal without UTF-8 is shown instead.
 PLAIN = {"−": "-", "–": "-", "×": "x", "·": "-", "…": "...", "≥": ">=", "≤": "<=", "Σ": "Sum", "μ": "mu", "π": "pi"}
+
+ITEM = re.compile(r"in item (\d+) \(counted from 0\)")
 
 HELP = """Fit latent-variable models by climbing one bound: EM, EG or a VAE.
 
@@ -41,7 +42,8 @@ class Shell(click.Group):
         given = list(sys.argv[1:] if args is None else args)
         _write_anywhere()
         try:
-            code = super().main(given, prog_name or "onebound", complete_var, standalone_mode=False, **extra)
+            with terminable():
+                code = super().main(given, prog_name or "onebound", complete_var, standalone_mode=False, **extra)
             sys.stdout.flush()
         except BrokenPipeError:
             # The reader has what it wanted (| head). Python would complain once more when it closes stdout.
@@ -53,11 +55,17 @@ class Shell(click.Group):
             sys.exit(_complain(error))
         sys.exit(code if isinstance(code, int) else 0)
 
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """In the order in which one needs them."""
+        return list(self.commands)
+
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """The three commands that one needs first."""
         with formatter.section("Start here"):
             formatter.write("  onebound demo\n  onebound models\n")
             formatter.write("  onebound fit gaussian-mixture faithful.csv --components 2 -o m.safetensors\n")
+        with formatter.section("Completion (bash; zsh and fish alike, in their own files)"):
+            formatter.write("  echo 'eval \"$(_ONEBOUND_COMPLETE=bash_source onebound)\"' >> ~/.bashrc\n")
 
 
 def _write_anywhere() -> None:
@@ -73,33 +81,44 @@ def _write_anywhere() -> None:
 
 def _complain(error: Exception) -> int:
     """Print the one line that says what happened; the exit code."""
-    if isinstance(error, click.Abort):
-        message, code = "stopped; nothing was written.", INTERRUPTED
-    elif isinstance(error, click.UsageError):
-        where = error.ctx.command_path if error.ctx else "onebound"
-        message, code = f"{_sentence(error.format_message())} See {where} --help.", MENDABLE
-    elif isinstance(error, click.ClickException):
-        message, code = error.format_message(), MENDABLE
-    elif isinstance(error, OneboundError):
-        message, code = str(error), MENDABLE
-    elif isinstance(error, OSError) and error.strerror:
-        message, code = f"{error.filename or 'cannot read or write'}: {error.strerror}", MENDABLE
-    else:
-        what = f"{type(error).__name__}: {error}"
-        message = f"our own failure, not yours: {what}. Run it again with --debug and report what it shows."
-        code = OURS
+    message, code = _told(error)
+    # The library counts items from 0, a person the rows of a file from 1.
+    message = ITEM.sub(lambda found: f"in row {int(found[1]) + 1}", message)
     click.echo("onebound: " + " ".join(message.split()), err=True)
     return code
+
+
+def _told(error: Exception) -> tuple[str, int]:
+    if isinstance(error, click.Abort):
+        terminated = isinstance(error.__cause__, Terminated)
+        return "stopped; nothing was written.", TERMINATED if terminated else INTERRUPTED
+    if isinstance(error, Stopped):
+        return error.message, error.code
+    if isinstance(error, click.UsageError):
+        where = error.ctx.command_path if error.ctx else "onebound"
+        return f"{_sentence(error.format_message())} See {where} --help.", MENDABLE
+    if isinstance(error, click.ClickException):
+        return error.format_message(), MENDABLE
+    if isinstance(error, NotMonotone | NonFinite):
+        return f"our own failure, not yours: {error} Run it again with --debug and report what it shows.", OURS
+    if isinstance(error, OneboundError):
+        return str(error), MENDABLE
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename or 'cannot read or write'}: {error.strerror}", MENDABLE
+    what = f"{type(error).__name__}: {error}"
+    return f"our own failure, not yours: {what}. Run it again with --debug and report what it shows.", OURS
 
 
 def _sentence(text: str) -> str:
     return text if text[-1:] in ".?)" else f"{text}."
 
 
+COMMANDS = (demo, models, fit, compare, plan, show, score, predict, sample, report, continuing)
+
 main = Shell(
     name="onebound",
     help=HELP,
-    commands={c.name or "": c for c in (demo.command, fit.command, compare.command, plan.command, models.command)},
+    commands={module.command.name or "": module.command for module in COMMANDS},
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 80},
     invoke_without_command=True,
     callback=lambda: _help_if_alone(click.get_current_context()),

@@ -11,8 +11,6 @@ import click
 
 from onebound.errors import InputError
 
-TRACE_KEYS = ("iteration", "after", "passes", "bound", "evidence", "gap", "objective", "seconds")
-
 
 def check_writable(path: str | Path, *inputs: str | Path) -> Path:
     """The path, if a file can be written there; asked before the work, not after it."""
@@ -53,17 +51,4 @@ def print_json(value: Any) -> None:
 
 def fit_as_dict(name: str, fit: Any) -> dict[str, Any]:
     """A fit for machines: numbers in nats per item, of the returned parameters."""
-    records = (record.as_dict() for record in fit.trace)
-    return {
-        "model": name,
-        "algorithm": fit.algorithm,
-        "plan": fit.plan.rows,
-        "trace": [{key: record[key] for key in TRACE_KEYS} for record in records],
-        "bound": fit.bound,
-        "evidence": fit.evidence,
-        "gap": fit.gap,
-        "n_items": fit.n_items,
-        "converged": fit.converged,
-        "reason": fit.reason,
-        "seconds": fit.seconds,
-    }
+    return {"model": name, **fit.summary(), "plan": fit.plan.rows}

@@ -14,7 +14,7 @@ from onebound.report.pictures import POINTS, draw_ellipses, draw_histogram, draw
 from onebound.report.style import FONT_SIZE, INK, dress, isolated, new_figure
 
 FEWEST, MOST = 3, 6  # Columns: two are a scatter plot, and of seven a panel is too small to be read.
-MARKS = 6000  # Over all panels: a page with more of them opens slowly.
+MARKS = 12_000  # Over all panels, were every row shared by all components: a page with more of them opens slowly.
 PANEL = 1.5  # Inches: text is then about as large as in the other pictures.
 
 
@@ -24,9 +24,10 @@ def has_pairs(model: Any) -> bool:
     return part is not None and FEWEST <= len(part[0]) <= MOST
 
 
-def pair_points(n_columns: int) -> int:
+def pair_points(n_columns: int, n_components: int) -> int:
     """How many rows each panel shows."""
-    return min(POINTS, MARKS // (n_columns * (n_columns - 1) // 2))
+    panels = n_columns * (n_columns - 1) // 2
+    return max(1, min(POINTS, MARKS // (panels * (n_components + 1))))
 
 
 def pair_figure(model: Any, y: Any, names: Sequence[str]) -> Figure:
@@ -41,7 +42,7 @@ def pair_figure(model: Any, y: Any, names: Sequence[str]) -> Figure:
             "Use scatter_figure, which picks two."
         )
     columns, gaussian = part
-    rows, responsibilities = drawn(model, Observations.of(y), pair_points(len(columns)))
+    rows, responsibilities = drawn(model, Observations.of(y), pair_points(len(columns), len(array(model.weights))))
     rows = rows[:, columns]
     mean, covariance, weights = array(gaussian.mean), array(gaussian.covariance), array(model.weights)
     n = len(columns)

@@ -215,7 +215,8 @@ def _words(model: Any, names: Sequence[str]) -> str:
 def _pairs(subject: _Subject, drawn: Observations) -> str:
     columns, _ = gaussian_part(subject.model.emission) or ([], None)
     assert subject.obs is not None
-    shown, of = min(drawn.n_items, pair_points(len(columns))), subject.obs.n_items
+    most = pair_points(len(columns), len(array(subject.model.weights)))
+    shown, of = min(drawn.n_items, most), subject.obs.n_items
     caption = "Every pair of the columns; on the diagonal each alone, with its components' shares of the density."
     caption += "" if shown == of else f" {some_of(shown, of)}"
     drawing = figure(pair_figure(subject.model, drawn, subject.names), "Every pair of columns", "pairs", caption)

@@ -1,0 +1,143 @@
+"""A model of yesterday and data of today, read as at fitting: the same columns by name, kinds and category codes."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from onebound.cli.checks import refuse_gaps, refuse_impossible
+from onebound.cli.extras import Extras, take_extras
+from onebound.cli.files import check_data, header_of, notes_of
+from onebound.cli.loading import Task, entry_named, observations_of, reading_options
+from onebound.cli.progress import waiting
+from onebound.data import Column, Table, read_table
+from onebound.errors import InputError
+
+
+@dataclass(frozen=True)
+class ModelFile:
+    """A model file by its header: its notes, and whether it is the checkpoint of a fit under way."""
+
+    path: str
+    about: dict[str, Any]
+    is_checkpoint: bool
+
+
+def open_model_file(path: str) -> ModelFile:
+    """The header and its notes, before anything heavy is imported."""
+    header = header_of(path)
+    return ModelFile(path, notes_of(path, header), "climb" in header)
+
+
+def load_saved(path: str) -> Any:
+    """The model in a file; whoever has a checkpoint is told what to do with it."""
+    header = header_of(path)
+    if "climb" in header:
+        raise InputError(
+            f"{path}: is the checkpoint of a fit under way; finish it: onebound continue {path} DATA -o FILE."
+        )
+    import onebound as ob
+
+    return ob.load(path)
+
+
+def table_as_fitted(
+    file: ModelFile,
+    data: str,
+    *,
+    missing: str | None,
+    weights: str | None = None,
+    label: str | None = None,
+    **reading: Any,
+) -> tuple[Table, Extras]:
+    """The columns that the model was fitted on, by name, coded as they were then."""
+    check_data(data)
+    wanted = tuple(file.about["columns"])
+    asked = (*wanted, *(name for name in (weights, label) if name is not None and name not in wanted))
+    with waiting(f"reading {Path(data).name}"):
+        whole = _read(file, data, asked, reading_options(**reading))
+    table, extras = take_extras(whole, weights, label, None)
+    try:
+        table = replace(table, columns=tuple(_as_fitted(column, file.about) for column in table.select(wanted).columns))
+    except InputError as error:
+        raise InputError(f"{table.path}: {error}") from error
+    refuse_impossible(table, missing or file.about.get("missing", "error"), empty_columns=True)
+    return table, extras
+
+
+def _read(file: ModelFile, data: str, asked: tuple[str, ...], options: Mapping[str, Any]) -> Table:
+    try:
+        return read_table(data, asked, **options)
+    except InputError:
+        if data == "-":  # Gone: standard input is read once.
+            raise
+        there = read_table(data, **options).names
+        lacking = [name for name in asked if name not in there]
+        if not lacking:
+            raise
+    raise InputError(
+        f"{data}: has other columns than {file.path} was fitted on. The model's: {_listed(file.about['columns'])}. "
+        f"The data's: {_listed(there)}. Not there: {_listed(lacking)}."
+    )
+
+
+def _listed(names: Any, at_most: int = 12) -> str:
+    shown = list(names)
+    return ", ".join(shown[:at_most]) + (f" and {len(shown) - at_most} more" if len(shown) > at_most else "")
+
+
+def _as_fitted(column: Column, about: Mapping[str, Any]) -> Column:
+    """Codes as then; numbers of any kind, for whether they suit is what the model itself knows."""
+    if column.name in about["categories"]:
+        return column.as_category(about["categories"][column.name])
+    return replace(column.as_kind("real"), kind=about["kinds"][column.name])
+
+
+def _known_labels(extras: Extras, classes: tuple[str, ...], path: str) -> Extras:
+    """The labels coded by the classes of the fit."""
+    if extras.codes is None:
+        return extras
+    label = Column(extras.label_name or "", "category", extras.codes, extras.classes)
+    try:
+        return replace(extras, codes=label.as_category(classes).values, classes=classes)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+
+
+def _task(file: ModelFile, model: Any, table: Table, extras: Extras, missing: str | None) -> Task:
+    """Model and data together, checked against each other."""
+    entry = entry_named(file.about["model"])
+    refuse_gaps(table, model, entry)
+    observations = model.observe(observations_of(entry, table, extras, model.n_components))
+    policy = missing or file.about.get("missing", "error")
+    return Task(entry.name, model, table, observations, file.about.get("options") or {}, policy, extras)
+
+
+def load_both(path: str, data: str, **how: Any) -> Task:
+    """A saved model and the data for it; what is wrong with either is said before the model is loaded."""
+    file = open_model_file(path)
+    if file.is_checkpoint:
+        load_saved(path)
+    table, extras = table_as_fitted(file, data, **how)
+    return _task(file, load_saved(path), table, extras, how.get("missing"))
+
+
+def load_again(file: ModelFile, data: str, **how: Any) -> Task:
+    """The data of the fit once more, with its weights and its known classes, and a model for them.
+
+    The model of a checkpoint is not loaded here: `ob.resume` does that; its place is held by one of the same shape.
+    """
+    weights, label = file.about.get("weights"), file.about.get("label")
+    table, extras = table_as_fitted(file, data, weights=weights, label=label, **how)
+    extras = _known_labels(extras, tuple(file.about.get("classes") or ()), table.path)
+    model = _model_of(file) if file.is_checkpoint else load_saved(file.path)
+    task = _task(file, model, table, extras, how.get("missing"))
+    model.about = {**file.about}
+    return task
+
+
+def _model_of(file: ModelFile) -> Any:
+    from onebound.store import built, read
+
+    header, _ = read(file.path)
+    return built(file.path, header)
