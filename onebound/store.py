@@ -19,6 +19,7 @@ from safetensors.torch import save as to_bytes
 from torch import Tensor
 
 from onebound.errors import StoreError
+from onebound.models import registered
 from onebound.models.base import Model
 
 SCHEMA = 1
@@ -132,7 +133,7 @@ def read(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, Tensor
 
 def built(path: str | os.PathLike[str], header: dict[str, Any]) -> Model:
     """The model that a header describes, its parameters still to be filled in."""
-    known = Model.registered
+    known = registered()
     if header["class"] not in known:
         raise StoreError(
             f"load: {path} holds a {header['class']!r}; known classes are {', '.join(sorted(known))}. "

@@ -11,7 +11,7 @@ from onebound.errors import InputError
 
 def refuse_gaps(table: Table, model: Any, entry: Any) -> None:
     """InputError where cells are missing that this form of the model cannot integrate out, with a form that can."""
-    if "covariance" not in entry.options or getattr(model.emission, "takes_missing", True):
+    if all(option.name != "covariance" for option in entry.options) or getattr(model.emission, "takes_missing", True):
         return
     for column in table.columns:
         rows = np.flatnonzero(np.isnan(column.values))

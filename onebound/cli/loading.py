@@ -14,6 +14,7 @@ from onebound.cli.options import model_options
 from onebound.cli.progress import waiting
 from onebound.data import Column, Table, read_table
 from onebound.errors import InputError, did_you_mean
+from onebound.models.registry import REGISTRY
 
 
 @dataclass(frozen=True)
@@ -62,8 +63,6 @@ def coded_columns(entry: Any, table: Table) -> set[str]:
 
 def entry_named(name: str) -> Any:
     """The registry's entry for a model; InputError for a name that it lacks."""
-    from onebound.models.registry import REGISTRY
-
     if name not in REGISTRY:
         raise InputError(
             f"no model {name!r}.{did_you_mean(name, REGISTRY) or ' There are ' + ', '.join(REGISTRY) + '.'}"

@@ -5,7 +5,8 @@ from typing import Any
 
 import click
 
-from onebound.errors import InputError
+from onebound.errors import InputError, did_you_mean
+from onebound.models.registry import REGISTRY, Option
 
 ALGORITHMS = {
     "em": "EM",
@@ -92,8 +93,6 @@ def duration(_ctx: click.Context, param: click.Parameter, text: str | None) -> f
 
 def _model_names(_ctx: click.Context, _param: click.Parameter, start: str) -> list[str]:
     """For the shell's completion."""
-    from onebound.models.registry import REGISTRY
-
     return [name for name in REGISTRY if name.startswith(start)]
 
 
@@ -110,6 +109,23 @@ ALGORITHM = click.option(
     help="em, eg, vae, mcem, hard-em, vem, gem; auto: the first of em, eg, vae that fits.",
 )
 
+
+def own_options() -> list[str]:
+    """The options that only some models take, each once."""
+    return list(dict.fromkeys(option.name for entry in REGISTRY.values() for option in entry.options))
+
+
+def _own_option(name: str) -> Decorator:
+    option: Option = next(o for entry in REGISTRY.values() for o in entry.options if o.name == name)
+    takers = [entry.name for entry in REGISTRY.values() if any(o.name == name for o in entry.options)]
+    *front, last = option.choices
+    return click.option(
+        f"--{name}",
+        metavar=option.metavar,
+        help=f"{', '.join(front)} or {last}, {option.help} ({', '.join(takers)}).",
+    )
+
+
 STORY = together(
     click.option(
         "--components",
@@ -118,7 +134,7 @@ STORY = together(
         type=click.IntRange(min=1),
         help="How many; default: 2, or one for each class of --label.",
     ),
-    click.option("--covariance", metavar="FORM", help="full, tied, diag or spherical (Gaussian columns)."),
+    *(_own_option(name) for name in own_options()),
 )
 
 READING = together(
@@ -216,7 +232,13 @@ def model_options(entry: Any, **given: Any) -> dict[str, Any]:
     """The options that were given, if the model knows them all."""
     wanted = {name: value for name, value in given.items() if value is not None}
     for name in wanted:
-        if name not in entry.options:
-            takes = ", ".join(f"--{option}" for option in entry.options) or "no options of its own"
+        option = next((option for option in entry.options if option.name == name), None)
+        if option is None:
+            takes = ", ".join(f"--{known.name}" for known in entry.options) or "no options of its own"
             raise InputError(f"{entry.name} does not take --{name}; it takes {takes}.")
+        if wanted[name] not in option.choices:
+            raise InputError(
+                f"--{name}: must be one of {', '.join(option.choices)}, got {wanted[name]!r}."
+                f"{did_you_mean(str(wanted[name]), option.choices)}"
+            )
     return wanted

@@ -26,17 +26,6 @@ REASONS = {
 }
 
 
-def models_table(entries: Iterable[Any]) -> Grid:
-    """Name, story and own options of each model."""
-    table = grid("MODEL", "what it is", "its own options", left=(0, 1, 2))
-    table.columns[0].no_wrap = True
-    for entry in entries:
-        table.add_row(
-            Text(entry.name, style="cyan"), entry.summary, " ".join(f"--{option}" for option in entry.options)
-        )
-    return table
-
-
 def show_plan(plan: Any) -> None:
     """One row a latent or group of parameters, like EXPLAIN."""
     table = grid("", "name", "step", "why", left=(0, 1, 2, 3))
