@@ -5,13 +5,14 @@ safetensors does not notice a flipped bit; the digest does, over the header's ow
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -73,12 +74,19 @@ def filled(path: str | os.PathLike[str], model: Model, header: dict[str, Any], t
 
 def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
     """Write `data` to a temporary name in the same folder, then rename: never a half-written file."""
+    with whole_or_nothing(path) as file:
+        file.write(data)
+
+
+@contextlib.contextmanager
+def whole_or_nothing(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
+    """A file under a temporary name in the folder of `path`, renamed at the end; after an error there is nothing."""
     target = Path(path)
     try:
         handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
         try:
             with os.fdopen(handle, "wb") as file:
-                file.write(data)
+                yield file
             os.chmod(temporary, 0o666 & ~_umask())  # mkstemp makes files private
             os.replace(temporary, target)
         except BaseException:

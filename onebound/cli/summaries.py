@@ -110,16 +110,18 @@ def _facts(task: Any, fit: Any) -> Iterable[tuple[str, str]]:
             "restarts",
             f"{len(fit.restarts)}, from {numbers.nats(low)} to {numbers.nats(high)}; {near} within 0.001 of the best",
         )
-    gaps = sum(int((column.values != column.values).sum()) for column in task.table.columns)
+    gaps = sum(column.look.n_missing for column in task.table.columns)
     if gaps:
         yield "missing", f"{numbers.count(gaps)} cells, left out of the likelihood"
+    if task.table.stream is not None:
+        yield "read", "in blocks, in each pass anew, because the file is large"
     yield from _extra_facts(task)
 
 
 def _extra_facts(task: Any) -> Iterable[tuple[str, str]]:
     extras = task.extras
-    if extras.weights is not None:
-        yield "weights", f"column {extras.weights_name}, {numbers.count(float(extras.weights.sum()))} in all"
+    if extras.weights_name is not None:
+        yield "weights", f"column {extras.weights_name}, {numbers.count(task.observations.total_weight)} in all"
     if extras.codes is not None:
         known = int((extras.codes == extras.codes).sum())
         classes = listed(component_names(task.model.about, len(extras.classes)))
