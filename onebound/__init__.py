@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 _PUBLIC = {
+    "choose": "algorithms",
     "fit": "algorithms",
     "plan": "algorithms",
     "EM": "algorithms",
@@ -23,6 +24,7 @@ _PUBLIC = {
     "Algorithm": "algorithms",
     "Amortized": "algorithms",
     "Argmax": "algorithms",
+    "Choice": "algorithms",
     "ClosedForm": "algorithms",
     "Exact": "algorithms",
     "Fit": "algorithms",
@@ -153,6 +155,9 @@ if TYPE_CHECKING:
         Argmax as Argmax,
     )
     from onebound.algorithms import (
+        Choice as Choice,
+    )
+    from onebound.algorithms import (
         ClosedForm as ClosedForm,
     )
     from onebound.algorithms import (
@@ -175,6 +180,9 @@ if TYPE_CHECKING:
     )
     from onebound.algorithms import (
         Record as Record,
+    )
+    from onebound.algorithms import (
+        choose as choose,
     )
     from onebound.algorithms import (
         fit as fit,

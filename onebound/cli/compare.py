@@ -27,7 +27,8 @@ def fits_from_one_start(
 
     fits = []
     for algorithm in algorithms:
-        with live_line(algorithm.name, algorithm.name, climb.get("max_iter"), climb.get("max_seconds")) as callbacks:
+        name = algorithm.name
+        with live_line(name, name.__str__, climb.get("max_iter"), climb.get("max_seconds")) as callbacks:
             generator = torch.Generator().manual_seed(seed)
             start = copy.deepcopy(model)
             fits.append(ob.fit(start, observations, algorithm, generator=generator, callbacks=callbacks, **climb))

@@ -30,6 +30,11 @@ class Task:
     missing: str = "error"
     extras: Extras = NO_EXTRAS
 
+    def of(self, model: Any) -> "Task":
+        """The same data with another model for them."""
+        model.about = self.about()
+        return replace(self, model=model)
+
     def about(self) -> dict[str, Any]:
         """What travels with the model so that tomorrow's command reads tomorrow's data as today's were read."""
         columns = self.table.columns
