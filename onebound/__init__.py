@@ -31,6 +31,7 @@ _PUBLIC = {
     "Gradient": "algorithms",
     "Plan": "algorithms",
     "PosteriorSamples": "algorithms",
+    "Squared": "algorithms",
     "Record": "algorithms",
     "bound": "bound",
     "Bound": "bound",
@@ -180,6 +181,9 @@ if TYPE_CHECKING:
     )
     from onebound.algorithms import (
         Record as Record,
+    )
+    from onebound.algorithms import (
+        Squared as Squared,
     )
     from onebound.algorithms import (
         choose as choose,

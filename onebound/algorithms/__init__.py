@@ -1,5 +1,6 @@
 """Pairs (E step, M step), and the loop that climbs with them."""
 
+from onebound.algorithms.acceleration import Squared
 from onebound.algorithms.choose import Candidate, Choice, choose
 from onebound.algorithms.e_step import Amortized, Argmax, EStep, Exact, PosteriorSamples
 from onebound.algorithms.fit import Fit, fit
@@ -31,6 +32,7 @@ __all__ = [
     "Plan",
     "PosteriorSamples",
     "Record",
+    "Squared",
     "choose",
     "fit",
     "plan",

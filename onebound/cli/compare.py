@@ -8,7 +8,19 @@ from typing import Any
 import click
 
 from onebound.cli.command import Command
-from onebound.cli.options import CLIMB, DATA, JSON, MODEL, REPORT, STORY, TABLE, algorithm_names, algorithm_of
+from onebound.cli.options import (
+    ALGORITHMS,
+    CLIMB,
+    COMPARED,
+    DATA,
+    JSON,
+    MODEL,
+    REPORT,
+    STORY,
+    TABLE,
+    algorithm_names,
+    algorithm_of,
+)
 from onebound.cli.writing import check_outputs
 from onebound.errors import InputError, OneboundError
 
@@ -58,7 +70,7 @@ def split_by_plan(model: Any, names: Iterable[str]) -> tuple[list[Any], dict[str
     "--algorithms",
     metavar="A,B",
     callback=algorithm_names,
-    help="Which of em, eg, vae, mcem, hard-em, vem, gem; default: the first five.",
+    help=f"Which of {', '.join(ALGORITHMS)}; default: {', '.join(COMPARED)}.",
 )
 @TABLE
 @CLIMB

@@ -10,6 +10,7 @@ from onebound.models.registry import REGISTRY, Option
 
 ALGORITHMS = {
     "em": "EM",
+    "squarem": "SQUAREM",
     "eg": "EG",
     "vae": "VAE",
     "mcem": "MCEM",
@@ -78,9 +79,9 @@ def sizes(_ctx: click.Context, param: click.Parameter, text: str | None) -> tupl
 
 def algorithm_of(name: str) -> Any:
     """The algorithm with its settings as they come; None for auto."""
-    import onebound as ob
+    from onebound.algorithms import NAMED
 
-    return None if name == "auto" else getattr(ob, ALGORITHMS[name])()
+    return None if name == "auto" else NAMED[name]()
 
 
 def finite(_ctx: click.Context, param: click.Parameter, value: float | None) -> float | None:
@@ -119,7 +120,7 @@ ALGORITHM = click.option(
     type=click.Choice(["auto", *ALGORITHMS]),
     default="auto",
     show_default=True,
-    help="em, eg, vae, mcem, hard-em, vem, gem; auto: the first of em, eg, vae that fits.",
+    help=f"{', '.join(ALGORITHMS)}; auto: the first of em, eg, vae that fits.",
 )
 
 

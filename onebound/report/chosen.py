@@ -62,5 +62,6 @@ def choice_section(choice: Mapping[str, Any]) -> list[str]:
     told = "ln p(y) in nats per row; in bold the one that was kept."
     return [
         "<h2>How many components</h2>",
-        f'<div class="pair">{drawing}<div class="held">{table(told, heads, rows)}</div></div>',
+        drawing,
+        table(told, heads, rows),
     ]
