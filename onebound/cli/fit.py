@@ -15,11 +15,12 @@ from onebound.cli.options import (
     JSON,
     MODEL,
     OUTPUT_MODEL,
+    REPORT,
     STORY,
     TABLE,
     algorithm_of,
 )
-from onebound.cli.writing import check_writable
+from onebound.cli.writing import check_outputs
 
 EXAMPLE = """onebound fit gaussian-mixture faithful.csv --components 2 -o m.safetensors
 onebound fit mixed-mixture penguins.csv -k 3 --missing marginalize"""
@@ -44,8 +45,11 @@ RUN = ("max_iter", "tol", "batch_size", "max_seconds", "init", "restarts")
 @CLIMB
 @CHECKPOINT
 @OUTPUT_MODEL
+@REPORT
 @JSON
-def command(model: str, data: str, algorithm: str, output: str | None, as_json: bool, **how: Any) -> None:
+def command(
+    model: str, data: str, algorithm: str, output: str | None, report: str | None, as_json: bool, **how: Any
+) -> None:
     """Fit a MODEL to DATA and say how good it is.
 
     DATA is a csv, tsv, jsonl, parquet, Arrow, npy or npz file, or - for standard input. `onebound models` lists what
@@ -54,11 +58,7 @@ def command(model: str, data: str, algorithm: str, output: str | None, as_json: 
     checkpoint, every = how.pop("checkpoint"), how.pop("every")
     check_model_name(model)
     check_data(data)
-    for path in (output, checkpoint):
-        if path is not None:
-            check_writable(path, data)
-    if checkpoint is not None and checkpoint == output:
-        raise click.UsageError("--checkpoint and --output must be two files.")
+    check_outputs(data, {"--output": output, "--checkpoint": checkpoint, "--report": report})
     climb = {key: how.pop(key) for key in RUN}
     seed = how.pop("seed")
     from onebound.cli.loading import load_task
@@ -68,7 +68,7 @@ def command(model: str, data: str, algorithm: str, output: str | None, as_json: 
     task = load_task(model, data, **how)
     fit = partial(_fit, task, algorithm, seed, checkpoint=keep, **climb)
     limits = {"max_iter": climb["max_iter"] if climb["restarts"] == 1 else None, "max_seconds": climb["max_seconds"]}
-    finish(task, run(fit, model, go_on=continuing(checkpoint, data, output), **limits), output, as_json)
+    finish(task, run(fit, model, go_on=continuing(checkpoint, data, output), **limits), output, report, as_json)
 
 
 def _fit(task: Any, algorithm: str, seed: int, **how: Any) -> Any:

@@ -184,6 +184,10 @@ OUTPUT_MODEL = click.option(
     "--output", "-o", type=click.Path(), metavar="FILE", help="Save the fitted model (safetensors)."
 )
 
+REPORT = click.option(
+    "--report", type=click.Path(), metavar="FILE", help="Write a page for a browser, with pictures (html)."
+)
+
 SEED = click.option(
     "--seed",
     metavar="N",

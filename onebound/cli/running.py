@@ -3,6 +3,7 @@
 import shlex
 import signal
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import click
@@ -47,18 +48,23 @@ def continuing(checkpoint: str | None, data: str, output: str | None) -> str | N
     return shlex.join(["onebound", "continue", checkpoint, data, *(() if output is None else ("-o", output))])
 
 
-def finish(task: Any, fitted: Any, output: str | None, as_json: bool) -> None:
-    """Keep the fit with the model, save it where asked, and tell."""
+def finish(task: Any, fitted: Any, output: str | None, report: str | None, as_json: bool) -> None:
+    """Keep the fit with the model, save it and write its page where asked, and tell."""
     from onebound.cli.writing import fit_as_dict, print_json
 
+    fitted.model.about["fit"] = fitted.summary()
     if output is not None:
         import onebound as ob
 
-        fitted.model.about["fit"] = fitted.summary()
         ob.save(fitted.model, output)
+    if report is not None:
+        from onebound.report import write_report
+
+        name = f"{task.name} fitted to {Path(task.table.path).name}"
+        write_report(report, fitted.model, fitted, task.observations, task.table.names, name)
     if as_json:
         print_json(fit_as_dict(task.name, fitted))
         return
     from onebound.cli.summaries import show_fit
 
-    show_fit(task, fitted, output)
+    show_fit(task, fitted, output, report)

@@ -15,12 +15,14 @@ from onebound.report import numbers
 COMPONENT = re.compile(r"component (\d+)")
 
 
-def show_fit(task: Any, fit: Any, output: str | None) -> None:
+def show_fit(task: Any, fit: Any, output: str | None, report: str | None) -> None:
     """What was fitted, how, why it stopped, how good it is, the parameters, and where they went."""
     show(Text(headline(task), style="bold"), "", _facts_grid(_facts(task, fit)), "")
     show(parameters_table(fit.model, task.table.names), "")
     for repair in repairs_told(fit.trace):
         show(Text(f"Repaired: {repair}", style="yellow"))
+    if report:
+        say(f"Wrote {report}, a page for a browser.")
     say(f"Saved to {output}" if output else "Nothing was saved; give -o FILE to keep the model.")
 
 
