@@ -81,7 +81,9 @@ def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
 @contextlib.contextmanager
 def whole_or_nothing(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
     """A file under a temporary name in the folder of `path`, renamed at the end; after an error there is nothing."""
-    target = Path(path)
+    target = Path(os.path.realpath(path))  # Through a link to the file that it names: the link stays.
+    if target.exists() and not target.is_file():
+        raise StoreError(f"save: {path} is no regular file, and a file renamed onto it would replace it. Name another.")
     try:
         handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
         try:

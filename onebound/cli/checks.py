@@ -19,6 +19,15 @@ def refuse_gaps(table: Table, model: Any, entry: Any) -> None:
             )
 
 
+def refuse_crowd(table: Table, n_components: int) -> None:
+    """InputError for more components than rows, before memory is asked for them."""
+    if n_components > table.n_rows:
+        raise InputError(
+            f"{table.path}: expected at least one row a component, {n_components} in all, got {table.n_rows}. "
+            "Ask for fewer --components."
+        )
+
+
 def refuse_impossible(table: Table, missing: str, *, empty_columns: bool = False) -> None:
     """InputError for infinite cells, for columns without a single value, and for gaps nobody allowed."""
     for column in table.columns:

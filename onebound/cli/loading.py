@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from onebound.cli.checks import refuse_gaps, refuse_impossible
+from onebound.cli.checks import refuse_crowd, refuse_gaps, refuse_impossible
 from onebound.cli.extras import DEFAULT_COMPONENTS, NO_EXTRAS, Extras, take_extras
 from onebound.cli.files import check_data, check_model_name
 from onebound.cli.options import model_options
@@ -142,6 +142,7 @@ def load_task(name: str, data: str, *, components: int | None, **how: Any) -> Ta
     wanted = model_options(entry, **how)
     table, extras = stream_table(entry, data, **read) or load_table(data, **read)
     k = extras.components(components)
+    refuse_crowd(table, k)
     model = entry.build(table, k, **wanted)
     refuse_gaps(table, model, entry)
     task = Task(name, model, table, observations_of(entry, table, extras, k), wanted, read["missing"], extras)
@@ -165,6 +166,7 @@ def observations_of(entry: Any, table: Table, extras: Extras, n_components: int)
 
 def stand_in_model(name: str, components: int | None, **options: Any) -> Any:
     """The model on two columns of every kind that it takes: what a plan needs when there are no data."""
+    check_model_name(name)
     entry = entry_named(name)
     wanted = model_options(entry, **options)
     refusal: InputError | None = None

@@ -11,6 +11,7 @@ from onebound.cli.files import check_data, header_of, notes_of
 from onebound.cli.loading import Task, entry_named, observations_of, reading_options, stream_table
 from onebound.cli.progress import waiting
 from onebound.data import Column, Table, read_table
+from onebound.data.table import check_names
 from onebound.errors import InputError
 
 
@@ -88,6 +89,8 @@ def _read(file: ModelFile, data: str, asked: tuple[str, ...], options: Mapping[s
         lacking = [name for name in asked if name not in there]
         if not lacking:
             raise
+    if not set(lacking) & set(file.about["columns"]):  # The weights or the classes: the reader's own words say it best.
+        check_names(lacking, there, data)
     raise InputError(
         f"{data}: has other columns than {file.path} was fitted on. The model's: {_listed(file.about['columns'])}. "
         f"The data's: {_listed(there)}. Not there: {_listed(lacking)}."

@@ -15,9 +15,14 @@ from onebound.errors import InputError
 
 def check_writable(path: str | Path, *inputs: str | Path) -> Path:
     """The path, if a file can be written there; asked before the work, not after it."""
+    if not str(path):
+        raise InputError("the name of the file to write is empty; give one.")
     target = Path(path)
     if target.is_dir():
         raise InputError(f"{target}: is a folder; name the file to write.")
+    if target.exists() and not target.is_file():
+        # A file is renamed into place, which would put an end to /dev/null.
+        raise InputError(f"{target}: is a device or a pipe; name a file to write.")
     folder = target.parent
     if not folder.is_dir():
         raise InputError(f"{target}: there is no folder {folder} to write to.")

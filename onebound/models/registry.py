@@ -95,6 +95,11 @@ def register(
 def _numeric(name: str, table: TableLike) -> int:
     """The number of columns, all of numbers; else InputError naming the first text."""
     for column in table.columns:
+        if column.kind == "category" and column.text is None:
+            raise InputError(
+                f"{name}: column {column.name!r} must hold numbers, and is read as categories. Give --types "
+                f"{column.name}=real, or use mixed-mixture, which takes categories."
+            )
         if column.kind == "category" and column.text is not None:
             row, text = column.text
             raise InputError(
