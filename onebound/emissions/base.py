@@ -70,6 +70,10 @@ class Emission(nn.Module, ABC):
         """Expected sufficient statistics of y (N, D) under `weights` (N, K): responsibility × item weight."""
         return Statistics({})
 
+    def latent_entropy(self, y: Tensor, weights: Tensor) -> Tensor:
+        """Σ weight · H(q) of what `statistics` takes for latent inside y (cells it completes), nats; 0 as a rule.  ()"""
+        return torch.zeros((), dtype=torch.float64, device=y.device)
+
     def expected_log_prob(self, statistics: Statistics) -> Tensor:
         """Σ weight · E_q ln p(y | k) under the current parameters, from statistics.  (K,), nats"""
         raise NoClosedForm(f"{type(self).__name__}.expected_log_prob: {self.why_not()}")
@@ -154,7 +158,7 @@ class Emission(nn.Module, ABC):
                     obs,
                     y.isnan(),
                     "no missing cells",
-                    "Fill it in, drop the row, or choose covariance diag",
+                    "Fill it in or drop the row",
                 )
         _refuse(name, obs, self.outside(y), self.domain, "Choose another model for this column or mend the cell")
 

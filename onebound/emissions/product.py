@@ -80,6 +80,10 @@ class Product(Emission):
         """The statistics of each part, by its number."""
         return Statistics({name: e.statistics(y[:, c], weights) for name, c, e in self._each()})
 
+    def latent_entropy(self, y: Tensor, weights: Tensor) -> Tensor:
+        """The sum over parts."""
+        return torch.stack([e.latent_entropy(y[:, c], weights) for _, c, e in self._each()]).sum()
+
     def expected_log_prob(self, statistics: Statistics) -> Tensor:
         """The sum over parts.  (K,), nats"""
         return torch.stack([e.expected_log_prob(statistics.part(n)) for n, _, e in self._each()]).sum(0)

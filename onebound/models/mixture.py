@@ -89,13 +89,13 @@ class Mixture(Model):
     # --- the M step ------------------------------------------------------------------------------------------------
 
     def statistics(self, y: Any, q: Structure) -> Statistics:
-        """Σ weight, Σ weight · H(q), expected counts (K,) and the emission's statistics."""
+        """Σ weight, Σ weight · H(q) of z and of missing cells, expected counts (K,) and the emission's statistics."""
         obs = self.observe(y)
         r = torch.where((obs.weights > 0).unsqueeze(-1), q.marginals * obs.weights.unsqueeze(-1), 0.0)  # (N, K)
         return Statistics(
             {
                 "weight": obs.weights.sum(),
-                "entropy": weighted_total(obs.weights, q.entropy),
+                "entropy": weighted_total(obs.weights, q.entropy) + self.emission.latent_entropy(obs.y, r),
                 "counts": r.sum(0),
                 "emission": self.emission.statistics(obs.y, r),
             }
