@@ -128,7 +128,7 @@ ZOO = [
     Case("full-labelled", lambda: Mixture(Gaussian(2, 2)), n_items=14, labels=True),
     Case("tied", lambda: Mixture(Gaussian(2, 3, "tied")), n_items=12),
     Case("tied-map", lambda: Mixture(Gaussian(3, 2, "tied", prior=NIW)), n_items=9),
-    Case("full-missing", lambda: Mixture(Gaussian(2, 3)), n_items=24, missing=0.3),
+    Case("full-missing", lambda: Mixture(Gaussian(2, 2)), n_items=30, missing=0.3),
     Case("full-missing-weighted", lambda: Mixture(Gaussian(3, 2)), n_items=24, missing=0.3, weights=True),
     Case("full-missing-labelled-map", lambda: Mixture(Gaussian(2, 3, prior=NIW)), n_items=14, missing=0.3, labels=True),
     Case("full-missing-one-component", lambda: Mixture(Gaussian(1, 2)), n_items=14, missing=0.2, one_basin=True),

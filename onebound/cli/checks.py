@@ -1,25 +1,10 @@
 """What the shell looks for in the cells before a model sees them, so that a message can name the row, counted from 1."""
 
-from typing import Any
-
 import numpy as np
 
 from onebound.data import Table
 from onebound.data.table import number_text
 from onebound.errors import InputError
-
-
-def refuse_gaps(table: Table, model: Any, entry: Any) -> None:
-    """InputError where cells are missing that this form of the model cannot integrate out, with a form that can."""
-    if "covariance" not in entry.options or getattr(model.emission, "takes_missing", True):
-        return
-    for column in table.columns:
-        rows = np.flatnonzero(np.isnan(column.values))
-        if rows.size:
-            raise InputError(
-                f"{table.path}: column {column.name} has no value in row {rows[0] + 1}, and {entry.name} cannot leave "
-                "cells out with this covariance. Give --covariance diag, or fill the cells in."
-            )
 
 
 def refuse_impossible(table: Table, missing: str, *, empty_columns: bool = False) -> None:

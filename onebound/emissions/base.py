@@ -64,6 +64,26 @@ class Emission(nn.Module, ABC):
     def n_parameters(self) -> int:
         """Free parameters."""
 
+    # --- missing cells ---------------------------------------------------------------------------------------------
+
+    def conditional_mean(self, y: Tensor, context: Tensor | None = None) -> Tensor:
+        """E[y | observed cells, k] in every missing cell; other cells do not count.  (N, D) → (N, K, D)"""
+        raise NotImplementedError  # pragma: no cover - emissions of numbers that take missing cells define it
+
+    def impute(self, y: Tensor, responsibilities: Tensor, context: Tensor | None = None) -> Tensor:
+        """y with its missing cells at Σ_k r_k E[cell | observed cells, k].  (N, D), (N, K) → (N, D)"""
+        missing = y.isnan()
+        if not bool(missing.any()):
+            return y
+        mean = (responsibilities.unsqueeze(1) @ self.conditional_mean(y, context)).squeeze(1)
+        return torch.where(missing, mean.to(y.dtype), y)
+
+    def fill(
+        self, y: Tensor, z: Tensor, generator: torch.Generator | None = None, context: Tensor | None = None
+    ) -> Tensor:
+        """y with its missing cells drawn from p(missing | observed, z); here, cells are independent given z.  (N, D)"""
+        return torch.where(y.isnan(), self.sample(z, generator, context).to(y.dtype), y)
+
     # --- the M step ------------------------------------------------------------------------------------------------
 
     def statistics(self, y: Tensor, weights: Tensor) -> Statistics:

@@ -1,8 +1,8 @@
 """Gaussians with dense covariance over rows with gaps: the missing cells are latent, and integrated out exactly.
 
-ln p(y | k) is the density of the observed cells. The statistics are those of the completed rows under q = p(missing | observed,
-k) at the E step's parameters, so E_q ln p(observed, missing | k) + H(q) = ln p(observed | k) there, and a lower bound elsewhere:
-EM with missing cells is EM. A row with nothing observed says nothing about the emission, so nothing is completed.
+ln p(y | k) is the density of the observed cells. The statistics are those of rows that q = p(missing | observed, k) has
+completed, under the E step's parameters. There E_q ln p(y | k) + H(q) = ln p(observed | k), and it is a lower bound under
+any others, so EM with missing cells is EM. A row with nothing observed says nothing about the emission: none is completed.
 """
 
 from __future__ import annotations
@@ -78,7 +78,9 @@ class CompletingGaussian(GaussianEmission):
         """E[y | observed cells, k].  (N, D) → (N, K, D)"""
         return self._completed(y, torch.zeros(y.shape, dtype=torch.float64, device=y.device))
 
-    def fill(self, y: Tensor, z: Tensor, generator: torch.Generator | None = None, context: Tensor | None = None) -> Tensor:
+    def fill(
+        self, y: Tensor, z: Tensor, generator: torch.Generator | None = None, context: Tensor | None = None
+    ) -> Tensor:
         """y with its missing cells drawn from p(missing | observed, z).  (N, D), (N,) → (N, D)"""
         noise = torch.randn(y.shape, dtype=torch.float64, generator=generator)
         drawn = self._completed(y, noise)[torch.arange(len(y)), z]

@@ -137,6 +137,10 @@ class _Axis(GaussianEmission):
         super().__init__(n_components, n_features, **options)
         self.log_excess = nn.Parameter(torch.zeros(n_components, self._width(), dtype=torch.float64))
 
+    def conditional_mean(self, y: Tensor, context: Tensor | None = None) -> Tensor:
+        """μ_k, whatever is observed.  (N, D) → (N, K, D)"""
+        return self.mean.expand(len(y), -1, -1)
+
     def _width(self) -> int:
         return self.n_features
 
