@@ -9,8 +9,8 @@ from torch import Tensor
 
 from onebound.errors import NonFinite
 
-# Numbers in the matrices of the patterns that are worked on together: 8 MiB of float64.
-MATRIX_CELLS = 2**20
+# Numbers in the matrices of the patterns that are worked on together: half a MiB of float64, which stays in cache.
+MATRIX_CELLS = 2**16
 # Filling that costs less than another group would.
 FREE_ROWS = 256
 # Columns whose pattern fits the bits of one int64.
