@@ -7,15 +7,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from onebound.emissions.completing import CompletingGaussian
 from onebound.emissions.gaussian_base import ABOVE, GaussianEmission
 from onebound.errors import InputError, NonFinite, did_you_mean
 from onebound.numerics import from_tril, to_tril
 
 
-class _Dense(GaussianEmission):
+class _Dense(CompletingGaussian):
     """Covariances with all their off-diagonal entries: Σ = floor · I + L Lᵀ, a factor L for each (K or 1, D, D)."""
 
-    takes_missing = False
     how_maximized = "weighted means and scatter matrices"
 
     def __init__(self, n_components: int, n_features: int, **options: Any) -> None:
@@ -56,6 +56,8 @@ class _Dense(GaussianEmission):
         return inverse, 2 * factor.diagonal(dim1=-2, dim2=-1).log().sum(-1)
 
     def _norms(self, diff: Tensor, observed: Tensor | None) -> Tensor:
+        if observed is not None:
+            return self._marginal_norms(diff, observed)
         inverse, log_det = self._inverse_factor()
         return (diff @ inverse.mT).square().sum(-1) + log_det.unsqueeze(-1)
 
@@ -134,6 +136,10 @@ class _Axis(GaussianEmission):
     def __init__(self, n_components: int, n_features: int, **options: Any) -> None:
         super().__init__(n_components, n_features, **options)
         self.log_excess = nn.Parameter(torch.zeros(n_components, self._width(), dtype=torch.float64))
+
+    def conditional_mean(self, y: Tensor, context: Tensor | None = None) -> Tensor:
+        """μ_k, whatever is observed.  (N, D) → (N, K, D)"""
+        return self.mean.expand(len(y), -1, -1)
 
     def _width(self) -> int:
         return self.n_features
