@@ -10,7 +10,7 @@ import torch
 from onebound.bound import both_readings
 from onebound.models.base import Model
 from onebound.observations import Observations, weighted_total
-from onebound.statistics import Statistics
+from onebound.statistics import ExactSums, Statistics
 
 if TYPE_CHECKING:
     from onebound.algorithms.e_step import EStep
@@ -52,13 +52,21 @@ def sweep(
     `share`: Σ weight of all data × the share of their items that is in `obs`. Dividing a mini-batch's gradient by its own
     weight instead would be biased, for heavy items come in heavy batches.
     """
-    total = Sweep()
     weight = obs.total_weight if share is None else share
+    fused = model.exact_pass(obs, statistics=statistics) if e_step.is_posterior and not backward else None
+    if fused is not None:
+        return _from_sums(fused, weight)
+    total = Sweep()
     with torch.set_grad_enabled(backward):
         for block in obs.blocks(rows or model.block_rows):
             total.add(_block(model, block, e_step, generator, statistics, backward, weight))
     total.share = weight
     return total
+
+
+def _from_sums(sums: ExactSums, share: float) -> Sweep:
+    """For the exact posterior the two readings are one number, and the gap is 0.   Equations (1) and (2)."""
+    return Sweep(sums.weight, sums.evidence, sums.evidence, 0.0, sums.scale, share, sums.statistics)
 
 
 def _block(

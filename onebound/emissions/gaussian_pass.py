@@ -13,10 +13,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from onebound.kernels.lanes import DOTS, HEIGHT
-from onebound.kernels.mixture import Centred, Products, Sums, padded
+from onebound.kernels.mixture import Centred, Products, Sums, exact_pass, padded
+from onebound.observations import Observations
+from onebound.statistics import ExactSums, Statistics
 
 Array = NDArray[np.float64]
 
@@ -97,6 +101,44 @@ def moments(c: Components, products: Products, sums: Sums) -> tuple[Array, Array
         second[:, i, j] = second[:, j, i] = raw[:, : len(i)]
         second += centred[:, :d, :d] - about
     return zero + centred[:, d, d], shift + centred[:, :d, d], 0.5 * (second + second.swapaxes(-1, -2))
+
+
+def exact_sums(
+    obs: Observations, units: tuple[Array, Array], mean: Tensor, inverse: Tensor, constant: Tensor, *, statistics: bool
+) -> ExactSums | None:
+    """The fused pass over `obs`; `units` are location and scale (D,), `constant` (K,) is −inf for a component of weight 0.
+
+    None where the kernel cannot tell what is wrong with a row or a parameter: the ordinary path can, and names it.
+    """
+    used = np.flatnonzero(constant.numpy() > -np.inf)
+    c = Components(*(t.detach().numpy() for t in (mean, inverse, constant)))
+    if len(used) < len(mean):
+        inverses = c.inverse[used] if len(c.inverse) == len(c.mean) else c.inverse
+        c = Components(c.mean[used], inverses, c.constant[used])
+    products, centred = kernel_arguments(c)
+    if not (np.isfinite(products.eta).all() and np.isfinite(centred.constant).all()):
+        return None
+    allowed = None if obs.allowed is None else obs.allowed.numpy()[:, used]
+    y, weights = obs.y.numpy(), obs.weights.numpy()
+    threads = torch.get_num_threads()
+    sums = exact_pass(y, weights, allowed, units, products, centred, statistics=statistics, threads=threads)
+    if sums is None:
+        return None
+    totals = sums.totals.tolist()
+    if not statistics:
+        return ExactSums(*totals)
+    count, first, second = (torch.from_numpy(m) for m in moments(c, products, sums))
+    if len(used) < len(mean):
+        count, first = _spread(count, used, len(mean)), _spread(first, used, len(mean))
+        tied = inverse.ndim == 3 and len(inverse) < len(mean)
+        second = second if tied else _spread(second, used, len(mean))
+    cells = count[:, None].expand_as(first).clone()  # (K, D): nothing is missing here
+    return ExactSums(*totals, count, Statistics({"count": cells, "first": first, "second": second}))
+
+
+def _spread(x: Tensor, used: NDArray[np.int64], k: int) -> Tensor:
+    """Rows of the components in use among those of all K; 0 elsewhere."""
+    return x.new_zeros(k, *x.shape[1:]).index_copy(0, torch.from_numpy(used), x)
 
 
 def _pairs(d: int, c: Components) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

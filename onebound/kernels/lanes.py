@@ -61,7 +61,9 @@ def _multiply_add(builder: Any, a: Any, b: Any, c: Any) -> Any:
     return builder.call(function, [a, b, c])
 
 
-def _loop(builder: Any, end: Any, step: int, start: list[Any], body: Callable[[Any, list[Any]], list[Any]]) -> list[Any]:
+def _loop(
+    builder: Any, end: Any, step: int, start: list[Any], body: Callable[[Any, list[Any]], list[Any]]
+) -> list[Any]:
     """for i in range(0, end, step): state = body(i, state), at least once; the state stays in registers."""
     before = builder.basic_block
     inside, after = builder.append_basic_block("tile"), builder.append_basic_block("tile.end")
@@ -126,15 +128,17 @@ def _tile_of_dots(typing: Any, out: Any, o: Any, left: Any, a: Any, right: Any, 
 
         def body(i: Any, sums: list[Any]) -> list[Any]:
             xs = [right.load(builder.add(row, i)) for row in rights]
-            rs = [left.load(builder.add(row, i)) for row in lefts]
-            terms = [(x, r) for x in xs for r in rs]
-            return [_multiply_add(builder, x, r, s) for (x, r), s in zip(terms, sums, strict=True)]
+            updated = []
+            for k, row in enumerate(lefts):  # one at a time: all seven operands at once would not fit the registers
+                r = left.load(builder.add(row, i))
+                updated += [_multiply_add(builder, x, r, sums[k * DOTS + p]) for p, x in enumerate(xs)]
+            return updated
 
         zero = ir.Constant(_VECTOR, [0.0] * WIDTH)
         sums = _loop(builder, args[6], WIDTH, [zero] * (DOTS * HEIGHT), body)
         for p in range(DOTS):
             position = builder.add(o, builder.mul(o_step, _I64(p)))
-            total = _sums_over_lanes(builder, *sums[p * HEIGHT : (p + 1) * HEIGHT])
+            total = _sums_over_lanes(builder, *sums[p::DOTS])
             out.store(builder.fadd(out.load(position), total), position)
         return context.get_dummy_value()
 

@@ -99,9 +99,7 @@ def exact_pass(
     def work(i: int) -> bool:
         here = slice(starts[i], starts[i] + rows)
         mask = np.empty((0, 0), np.bool_) if allowed is None else np.ascontiguousarray(allowed[here])
-        return _chunk(
-            _readable(y[here]), weights[here], mask, units, products, centred, statistics, block, parts[i]
-        )
+        return _chunk(_readable(y[here]), weights[here], mask, units, products, centred, statistics, block, parts[i])
 
     if not run(work, len(starts), threads):
         return None
@@ -186,9 +184,10 @@ def _load(y: Any, location: Any, scale: Any, x: Any, largest: Any, poison: Any) 
     rows = len(y)
     largest[:] = 0.0
     poison[:] = 0.0
-    for i in range(y.shape[1]):
-        for n in range(rows):
+    for n in range(rows):
+        for i in range(y.shape[1]):
             x[i, n] = y[n, i]
+    for i in range(y.shape[1]):
         x[i, rows:] = location[i]
         for n in range(x.shape[1]):
             value = (x[i, n] - location[i]) / scale[i]
