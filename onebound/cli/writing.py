@@ -4,6 +4,7 @@ import json
 import math
 import os
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,16 @@ def check_writable(path: str | Path, *inputs: str | Path) -> Path:
     if target.exists() and not os.access(target, os.W_OK):
         raise InputError(f"{target}: is there already and cannot be overwritten.")
     return target
+
+
+def check_outputs(data: str, files: Mapping[str, str | None]) -> None:
+    """All that a command will write, by option: each can be written, and no two are one file."""
+    given = {option: check_writable(path, data).resolve() for option, path in files.items() if path is not None}
+    options = list(given)
+    for i, option in enumerate(options):
+        twin = next((other for other in options[:i] if given[other] == given[option]), None)
+        if twin is not None:
+            raise InputError(f"{files[option]}: {twin} and {option} must be two files; give one another name.")
 
 
 def strict(value: Any) -> Any:

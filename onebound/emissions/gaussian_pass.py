@@ -124,16 +124,17 @@ def exact_sums(
     sums = exact_pass(y, weights, allowed, units, products, centred, statistics=statistics, threads=threads)
     if sums is None:
         return None
-    totals = sums.totals.tolist()
+    weight, evidence, entropy, scale = sums.totals.tolist()
     if not statistics:
-        return ExactSums(*totals)
+        return ExactSums(weight, evidence, entropy, scale)
     count, first, second = (torch.from_numpy(m) for m in moments(c, products, sums))
     if len(used) < len(mean):
         count, first = _spread(count, used, len(mean)), _spread(first, used, len(mean))
         tied = inverse.ndim == 3 and len(inverse) < len(mean)
         second = second if tied else _spread(second, used, len(mean))
     cells = count[:, None].expand_as(first).clone()  # (K, D): nothing is missing here
-    return ExactSums(*totals, count, Statistics({"count": cells, "first": first, "second": second}))
+    found = Statistics({"count": cells, "first": first, "second": second})
+    return ExactSums(weight, evidence, entropy, scale, count, found)
 
 
 def _spread(x: Tensor, used: NDArray[np.int64], k: int) -> Tensor:

@@ -24,6 +24,11 @@ _I32, _I64 = ir.IntType(32), ir.IntType(64)
 _VECTOR = ir.VectorType(ir.DoubleType(), WIDTH)
 
 
+def _intrinsic(function: Callable[..., Any]) -> Any:
+    """numba's decorator, whose stub counts the typing context among the arguments of a call."""
+    return intrinsic(function)
+
+
 class _Array:
     """A C-contiguous float64 array argument, read and written at flat positions."""
 
@@ -84,7 +89,7 @@ def _loop(
     return updated
 
 
-@intrinsic
+@_intrinsic
 def _tile_of_products(typing: Any, out: Any, o: Any, left: Any, a: Any, right: Any, b: Any, n: Any) -> Any:
     """out[o + k·columns + 0..11] += Σ_{p < n} left[a + p·height + k] · right[b + p·columns + 0..11], k < 4.
 
@@ -113,7 +118,7 @@ def _tile_of_products(typing: Any, out: Any, o: Any, left: Any, a: Any, right: A
     return types.void(out, o, left, a, right, b, n), generate
 
 
-@intrinsic
+@_intrinsic
 def _tile_of_dots(typing: Any, out: Any, o: Any, left: Any, a: Any, right: Any, b: Any, n: Any) -> Any:
     """out[o + p·height + 0..3] += Σ_{i < n} right[b + p·columns + i] · left[a + (0..3)·columns + i], p < 3; n % 4 = 0.
 
@@ -153,13 +158,13 @@ def _sums_over_lanes(builder: Any, a: Any, b: Any, c: Any, d: Any) -> Any:
     return builder.fadd(_pick(builder, ab, cd, [0, 1, 4, 5]), _pick(builder, ab, cd, [2, 3, 6, 7]))
 
 
-@intrinsic
+@_intrinsic
 def bits_of(typing: Any, x: Any) -> Any:
     """The 64 bits of a float64 as an integer."""
     return types.int64(types.float64), lambda context, builder, signature, args: builder.bitcast(args[0], _I64)
 
 
-@intrinsic
+@_intrinsic
 def float_of(typing: Any, bits: Any) -> Any:
     """The float64 with these 64 bits."""
     return types.float64(types.int64), lambda context, builder, signature, args: builder.bitcast(

@@ -14,7 +14,9 @@ def run(work: Callable[[int], bool], count: int, threads: int) -> bool:
     """
     if min(count, threads) <= 1:
         return all(work(i) for i in range(count))
-    order, verdicts, failures = itertools.count(), [], []
+    order = itertools.count()
+    verdicts: list[bool] = []
+    failures: list[BaseException] = []
 
     def labour() -> None:
         try:

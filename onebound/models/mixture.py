@@ -85,7 +85,7 @@ class Mixture(Model):
         found = self.emission.exact_pass(self.observe(obs), self.mixing.log_probabilities(), statistics=statistics)
         if found is None or found.statistics is None or found.counts is None:
             return found
-        sums = {
+        sums: dict[str, Tensor | Statistics] = {
             "weight": torch.tensor(found.weight, dtype=torch.float64),
             "entropy": torch.tensor(found.entropy, dtype=torch.float64),
             "counts": found.counts,
@@ -183,9 +183,8 @@ class Mixture(Model):
                 f"Mixture.initialize: how must be one of {', '.join(SEEDS)}, or labels or responsibilities, "
                 f"got {how!r}.{did_you_mean(how, SEEDS)}"
             )
-        rows = obs
-        if obs.n_items > start.SEED_ROWS:
-            rows = obs.select(torch.randperm(obs.n_items, generator=generator)[: start.SEED_ROWS].sort().values)
+        many = obs.n_items > start.SEED_ROWS
+        rows = obs.select(start.rows_for_seeds(obs.n_items, generator) if many else slice(0, obs.n_items))
         points = self.emission.coordinates(rows.y)
         seeds = SEEDS[how](points, rows.weights, self.n_components, generator)
         if rows.allowed is not None:
