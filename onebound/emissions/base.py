@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from onebound.emissions.priors import prior_from
 from onebound.errors import InputError, NoClosedForm, Unsupported, whole_number
 from onebound.observations import Columns, Observations
-from onebound.statistics import Statistics
+from onebound.statistics import ExactSums, Statistics
 
 ROUNDING = 1e-10
 
@@ -83,6 +83,10 @@ class Emission(nn.Module, ABC):
     ) -> Tensor:
         """y with its missing cells drawn from p(missing | observed, z); here, cells are independent given z.  (N, D)"""
         return torch.where(y.isnan(), self.sample(z, generator, context).to(y.dtype), y)
+
+    def exact_pass(self, obs: Observations, log_weights: Tensor, *, statistics: bool) -> ExactSums | None:
+        """All E steps of a mixture with these log-weights (K,) in one fused pass; None where the ordinary path must do it."""
+        return None
 
     # --- the M step ------------------------------------------------------------------------------------------------
 

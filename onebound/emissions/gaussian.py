@@ -127,6 +127,15 @@ class TiedGaussian(_Dense):
     def _pooled(self, x: Tensor) -> Tensor:
         return x.sum(0, keepdim=True)
 
+    def _gathered(self, scatter: Tensor) -> Tensor:
+        return scatter.sum(0, keepdim=True)
+
+    def _energy(self, scatter: Tensor, count: Tensor) -> Tensor:
+        """Only the components' common scatter is known, so its trace is shared out by their counts."""
+        inverse, log_det = self._inverse_factor()
+        trace = (inverse @ scatter * inverse).sum((-2, -1))  # (1,)
+        return trace * count / count.sum().clamp_min(torch.finfo(count.dtype).tiny) + count * log_det
+
 
 class _Axis(GaussianEmission):
     """Covariances without off-diagonal entries: σ² = floor + exp(log_excess), (K, D or 1). Missing cells are masked."""
@@ -155,6 +164,10 @@ class _Axis(GaussianEmission):
 
     def _variances(self) -> Tensor:
         return self.floor + self.log_excess.exp()
+
+    def _inverse_factor(self) -> tuple[Tensor, Tensor]:
+        variance = self._variances().expand(-1, self.n_features)  # (K, D)
+        return variance.rsqrt(), variance.log().sum(-1)
 
     def _norms(self, diff: Tensor, observed: Tensor | None) -> Tensor:
         variance = self._variances()  # (K, D or 1)

@@ -8,6 +8,7 @@ M step:        π ∝ Σ_n r_nk (+ α − 1), and the emission's own from the sa
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, Self
 
 import torch
@@ -21,7 +22,7 @@ from onebound.models import start
 from onebound.models.base import BLOCK_CELLS, Latent, Model
 from onebound.numerics import INF, Simplex, weighted
 from onebound.observations import Columns, Observations, weighted_total
-from onebound.statistics import Statistics
+from onebound.statistics import ExactSums, Statistics
 from onebound.structures import Categorical, Structure
 
 SEEDS: dict[str, Callable[..., Tensor]] = {"k-means++": start.k_means_plus_plus, "random": start.random_rows}
@@ -77,6 +78,20 @@ class Mixture(Model):
         obs = self.observe(y)
         w = self.mixing.log_probabilities() + self.emission.log_prob(obs.y, obs.context)
         return w if obs.allowed is None else w.masked_fill(~obs.allowed, -INF)
+
+    @torch.no_grad()
+    def exact_pass(self, obs: Observations, *, statistics: bool) -> ExactSums | None:
+        """The emission's fused pass, where it has one for these data."""
+        found = self.emission.exact_pass(self.observe(obs), self.mixing.log_probabilities(), statistics=statistics)
+        if found is None or found.statistics is None or found.counts is None:
+            return found
+        sums: dict[str, Tensor | Statistics] = {
+            "weight": torch.tensor(found.weight, dtype=torch.float64),
+            "entropy": torch.tensor(found.entropy, dtype=torch.float64),
+            "counts": found.counts,
+            "emission": found.statistics,
+        }
+        return replace(found, statistics=Statistics(sums))
 
     @torch.no_grad()
     def sample(
