@@ -1,6 +1,7 @@
 """EM for Gaussian mixtures beside scikit-learn's: seconds per iteration and peak memory, in one run, as ratios.
 
     python -m benchmarks.mixture            # writes benchmarks/mixture.md as it came out
+    python -m benchmarks.mixture --cpu      # processor seconds, one thread on both sides: for a machine that others use
 
 Both start from the same means, weights and precisions and make the same number of iterations; an iteration's time is the
 difference of two fits, so that starts and final E steps drop out. Least over repeats on both sides; the peer at its best of
@@ -26,6 +27,8 @@ import numpy as np
 os.environ.pop("OPENBLAS_CORETYPE", None)  # the peer must choose its own kernels
 REPEATS = 3
 SHORT, LONG = 1, 4
+CLOCK = time.perf_counter
+PEER_THREADS: tuple[int, ...] = (1, 2)
 MEMORY_LIMIT = 300.0
 
 
@@ -79,9 +82,9 @@ def ours(shape: Shape, y: np.ndarray, means: np.ndarray, iterations: int) -> flo
 
     model = ob.models.Mixture(ob.emissions.Gaussian(shape.k, shape.d, shape.form))
     model.assign(np.full(shape.k, 1 / shape.k), mean=means, covariance=shape.covariance())
-    start = time.perf_counter()
+    start = CLOCK()
     ob.fit(model, y, ob.EM(), max_iter=iterations, tol=0)
-    return time.perf_counter() - start
+    return CLOCK() - start
 
 
 def theirs(shape: Shape, y: np.ndarray, means: np.ndarray, iterations: int) -> float:
@@ -97,11 +100,11 @@ def theirs(shape: Shape, y: np.ndarray, means: np.ndarray, iterations: int) -> f
         max_iter=iterations,
         tol=0,
     )
-    start = time.perf_counter()
+    start = CLOCK()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         peer.fit(y)
-    return time.perf_counter() - start
+    return CLOCK() - start
 
 
 def per_iteration(run: Callable[..., float], shape: Shape, dtype: str) -> float:
@@ -122,13 +125,13 @@ def gemm_rate(shape: Shape) -> float:
     p, best, g = shape.d * (shape.d + 1) // 2 + shape.d + 1, 0.0, np.random.default_rng(0)
     for rows in (1024, 16_384):
         phi, eta, r = g.normal(size=(rows, p)), g.normal(size=(p, shape.k)), g.random((rows, shape.k))
-        for threads in (1, 2):
+        for threads in PEER_THREADS:
             with threadpool_limits(threads):
                 for _ in range(5 * REPEATS):
-                    start = time.perf_counter()
+                    start = CLOCK()
                     phi @ eta
                     r.T @ phi
-                    best = max(best, 4 * rows * shape.k * p / (time.perf_counter() - start))
+                    best = max(best, 4 * rows * shape.k * p / (CLOCK() - start))
     return best
 
 
@@ -161,7 +164,7 @@ def row(shape: Shape, dtype: str) -> str:
 
     mine = per_iteration(ours, shape, dtype)
     peers = []
-    for threads in (1, 2):
+    for threads in PEER_THREADS:
         with threadpool_limits(threads):
             peers.append(per_iteration(theirs, shape, dtype))
     ratio = min(peers) / mine
@@ -171,7 +174,7 @@ def row(shape: Shape, dtype: str) -> str:
         share = f"{4 * shape.n * shape.k * p / mine / gemm_rate(shape):.0%}"
     if shape.target is not None and dtype == "float64":
         target = f"{shape.target:g}{'' if ratio >= shape.target else ' (open)'}"
-    times = f"{1e3 * peers[0]:.2f} / {1e3 * peers[1]:.2f} | {1e3 * mine:.2f}"
+    times = f"{' / '.join(f'{1e3 * p:.2f}' for p in peers)} | {1e3 * mine:.2f}"
     return f"| {shape} | {dtype} | {times} | {ratio:.1f} | {target} | {share} |"
 
 
@@ -189,10 +192,18 @@ def header() -> str:
         f"Written by `python -m benchmarks.mixture` as it came out. {cpu}, {os.cpu_count()} cores, load "
         f"{os.getloadavg()[0]:.1f} at the start, Python {platform.python_version()}, NumPy {np.__version__}, "
         f"torch {torch.__version__} with {torch.get_num_threads()} threads; {', '.join(blas)}. Least over {REPEATS} repeats "
-        "on both sides.\n\n"
-        "| N × D, K, covariance | data | scikit-learn, ms an iteration (1 / 2 threads) | onebound, ms | ratio | target | "
-        "share of GEMM |\n|---|---|---|---|---|---|---|"
+        f"on both sides, {'processor time' if CLOCK is time.process_time else 'wall time'}.\n\n"
+        f"| N × D, K, covariance | data | scikit-learn, ms an iteration ({' / '.join(map(str, PEER_THREADS))} threads) | "
+        "onebound, ms | ratio | target | share of GEMM |\n|---|---|---|---|---|---|---|"
     )
+
+
+def _one_thread() -> None:
+    global CLOCK, PEER_THREADS, REPEATS, LONG
+    import torch
+
+    torch.set_num_threads(1)
+    CLOCK, PEER_THREADS, REPEATS, LONG = time.process_time, (1,), 2, 2
 
 
 def main() -> None:
@@ -200,7 +211,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--memory", nargs=5, metavar=("WHO", "N", "D", "K", "FORM"))
     parser.add_argument("--out", type=Path, default=Path(__file__).with_suffix(".md"))
+    parser.add_argument("--cpu", action="store_true", help="processor time of one thread on both sides")
     options = parser.parse_args()
+    if options.cpu:
+        _one_thread()
     if options.memory:
         who, n, d, k, form = options.memory
         _measure_memory(who, Shape(int(n), int(d), int(k), form))
