@@ -11,6 +11,7 @@ from abc import abstractmethod
 from dataclasses import replace
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -142,8 +143,9 @@ class GaussianEmission(Emission):
         if obs.context is not None or obs.y.device.type != "cpu":
             return None
         inverse, log_det = self._inverse_factor()
-        constant = log_weights - 0.5 * (log_det + (LOG_2PI + 2 * self.scale.log()).sum())  # (K,)
         point, units = self.standard_mean.detach(), (self.location.numpy(), self.scale.numpy())
+        volume = self.n_features * LOG_2PI + 2 * float(np.log(units[1]).sum())
+        constant = log_weights - 0.5 * (log_det + volume)  # (K,)
         found = gaussian_pass.exact_sums(obs, units, point, inverse, constant, statistics=statistics)
         if found is None or found.statistics is None:
             return found
@@ -212,7 +214,7 @@ class GaussianEmission(Emission):
         updated = scatter / _like(cells.masked_fill(alone, 1.0), scatter)
         self.standard_mean.copy_(mean)
         clipped = self._set(torch.where(_like(alone, scatter), self._variances(), updated))
-        nothing = [k for k in range(self.n_components) if bool(empty[k].all())]
+        nothing = [k for k, gone in enumerate(empty.all(-1).tolist()) if gone]
         return [f"component {k} has no weight: it keeps its mean and covariance" for k in nothing] + [
             f"component {k}: its covariance was clipped at the floor" for k in clipped if k not in nothing
         ]

@@ -10,6 +10,7 @@ moments about the means.
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 
 import numpy as np
@@ -50,7 +51,7 @@ class Components:
 def kernel_arguments(c: Components) -> tuple[Products, Centred]:
     """The components in the kernel's two forms."""
     k, d = c.mean.shape
-    left, right = _pairs(d, c)
+    left, right = _pairs(d, c.diagonal, c.shared)
     eta = np.zeros((padded(len(left), DOTS), padded(k, HEIGHT)))  # padding multiplies the product of 1 with 1 by 0
     bounds = np.zeros((3, k))
     whiten = np.zeros((0, 0))
@@ -83,7 +84,8 @@ def moments(c: Components, products: Products, sums: Sums) -> tuple[Array, Array
     """Counts (K,), first (K, D) and second moments about the means: (K, D, D), (1, D, D) shared or (K, D)."""
     k, d = c.mean.shape
     raw = sums.raw[:, :k].T  # (K, P)
-    square = len(_pairs(d, c)[0]) - d - 1
+    pairs = _pairs(d, c.diagonal, c.shared)
+    square = len(pairs[0]) - d - 1
     zero, first = raw[:, square + d], raw[:, square : square + d]  # (K,), (K, D)
     shift = first - zero[:, None] * c.mean  # Σ r (x − μ)
     centred = sums.centred
@@ -97,8 +99,8 @@ def moments(c: Components, products: Products, sums: Sums) -> tuple[Array, Array
         second = second[None]
     else:
         second = np.empty((k, d, d))
-        i, j = np.triu_indices(d)
-        second[:, i, j] = second[:, j, i] = raw[:, : len(i)]
+        i, j = pairs[0][:square], pairs[1][:square]
+        second[:, i, j] = second[:, j, i] = raw[:, :square]
         second += centred[:, :d, :d] - about
     return zero + centred[:, d, d], shift + centred[:, :d, d], 0.5 * (second + second.swapaxes(-1, -2))
 
@@ -142,12 +144,13 @@ def _spread(x: Tensor, used: NDArray[np.int64], k: int) -> Tensor:
     return x.new_zeros(k, *x.shape[1:]).index_copy(0, torch.from_numpy(used), x)
 
 
-def _pairs(d: int, c: Components) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+@functools.cache
+def _pairs(d: int, diagonal: bool, shared: bool) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Which entries of u = [x, 1] make the products: those of two, then x itself, then 1."""
     linear = np.arange(d + 1)
-    if c.shared:
+    if shared:
         i = j = np.empty(0, np.int64)
-    elif c.diagonal:
+    elif diagonal:
         i = j = np.arange(d)
     else:
         i, j = np.triu_indices(d)

@@ -8,6 +8,7 @@ component's spread, so a block takes it for a component only while ε |η|ᵀ|φ
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -98,7 +99,7 @@ def exact_pass(
     The result has the same bits for any number of threads.
     """
     shapes = _shapes(products, centred)
-    items = sum(int(np.prod(shape)) for shape in shapes)
+    items = sum(math.prod(shape) for shape in shapes)
     count = max(1, min(len(y) // CHUNK_ITEMS, MOST_CHUNKS, CHUNK_BYTES // (8 * items)))
     block = padded(-(-len(y) // -(-len(y) // BLOCK_ITEMS)), TILE)
     rows = padded(-(-len(y) // count), block)
