@@ -18,7 +18,7 @@ from onebound.algorithms.named import Algorithm
 from onebound.algorithms.optimizers import Adam, flat_gradient, flat_vector, write
 from onebound.algorithms.plan import gradient_from_data
 from onebound.algorithms.sweep import Sweep, sweep
-from onebound.algorithms.trace import Record, flat, require_risen
+from onebound.algorithms.trace import Record, fallen, flat, require_risen
 from onebound.models.base import Model
 from onebound.observations import Observations
 from onebound.recognition import recognition_for
@@ -61,6 +61,7 @@ class Climb:
         self.minibatch = batch_size is not None and isinstance(algorithm.m_step, Gradient)
         self.backward = gradient_from_data(model, self.algorithm)
         self.statistics = not self.backward or getattr(algorithm.m_step, "closed_form", False)
+        self.inexact = next((part.inexact for part in model.parts() if part.inexact), "")
         self.m_run = self._start_m()
         self.psi = self._start_psi()
         self._reached: Sweep | None = None
@@ -204,17 +205,17 @@ class Climb:
         previous = self.trace[-1]
         self._append("M", bound, None, None, repairs=done.repairs)
         if before:
-            falls = {
-                part: b - a for (part, b), a in zip(before.items(), self._q_by_component(here).values(), strict=True)
-            }
-            require_risen(
-                self.algorithm.name,
-                previous,
-                self.trace[-1],
-                self.total_weight,
-                self.model.rounding * here.scale,
-                falls,
-            )
+            self._check_m(here, previous, before)
+
+    def _check_m(self, here: Sweep, previous: Record, before: dict[str, torch.Tensor]) -> None:
+        """L has risen; where the closed form is not the maximum, a fall is recorded instead of raised."""
+        now, rounding = self.trace[-1], self.model.rounding * here.scale
+        if self.inexact:
+            if fallen(previous, now, self.total_weight) > rounding:
+                now.repairs += (f"L fell at the M step: {self.inexact}",)
+            return
+        falls = {part: b - a for (part, b), a in zip(before.items(), self._q_by_component(here).values(), strict=True)}
+        require_risen(self.algorithm.name, previous, now, self.total_weight, rounding, falls)
 
     def _append(
         self,

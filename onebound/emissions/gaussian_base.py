@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from onebound.emissions.base import ROUNDING, Emission
 from onebound.emissions.priors import NormalInverseWishart
-from onebound.errors import InputError
+from onebound.errors import InputError, Singular
 from onebound.observations import Columns
 from onebound.statistics import Statistics
 
@@ -31,7 +31,11 @@ class GaussianEmission(Emission):
 
     `floor`: no eigenvalue of Σ (in units of the columns' variances) falls below it. The unconstrained coordinates hold it
     (Σ = floor · I + what they say), so no gradient can collapse a component; for the closed form, clipping eigenvalues is
-    the exact M step under that constraint, so the objective still cannot fall. Abstract: see `Gaussian`.
+    the exact M step under that constraint, so the objective still cannot fall.
+    `ridge`: instead of a floor, add this to the diagonal of Σ after each M step, in the data's units squared, as other
+    packages do. That is no exact M step: a fall of L is recorded, not raised. Only a Σ that is singular in float64
+    even so is clipped at the floor. ridge=0 adds nothing and mends nothing: Singular is raised there.
+    Abstract: see `Gaussian`.
     """
 
     covariance_type: ClassVar[str]
@@ -45,11 +49,14 @@ class GaussianEmission(Emission):
         *,
         prior: NormalInverseWishart | None = None,
         floor: float = 1e-6,
+        ridge: float | None = None,
     ) -> None:
         super().__init__(n_components, n_features)
         if not 0 <= floor < 1:
             raise InputError(f"{type(self).__name__}: floor must be in [0, 1), got {floor!r}.")
-        self.prior, self.floor = prior, float(floor)
+        if ridge is not None and not 0 <= ridge < math.inf:
+            raise InputError(f"{type(self).__name__}: ridge must be None or a finite number ≥ 0, got {ridge!r}.")
+        self.prior, self.floor, self.ridge = prior, float(floor), ridge
         self.standard_mean = nn.Parameter(torch.zeros(n_components, n_features, dtype=torch.float64))
         self.register_buffer("location", torch.zeros(n_features, dtype=torch.float64))
         self.register_buffer("scale", torch.ones(n_features, dtype=torch.float64))
@@ -86,7 +93,15 @@ class GaussianEmission(Emission):
 
     @abstractmethod
     def _set(self, variance: Tensor) -> list[int]:
-        """Write the covariances (pooled shape), clipped at the floor; which ones were clipped."""
+        """Write the covariances (pooled shape), clipped at `_least`; which ones were clipped."""
+
+    @abstractmethod
+    def _ridged(self, variance: Tensor) -> Tensor:
+        """Covariances (pooled shape) with `_least` added to their diagonals."""
+
+    @abstractmethod
+    def _smallest(self) -> float:
+        """A lower end of the variances: the smallest pivot squared, standardised."""
 
     @abstractmethod
     def _at_floor(self) -> list[int]:
@@ -97,6 +112,36 @@ class GaussianEmission(Emission):
         """Ψ₀ and its count for one covariance."""
 
     # --- the distribution ------------------------------------------------------------------------------------------
+
+    @property
+    def inexact(self) -> str:
+        """A ridge that is added after the maximum was found."""
+        return "the ridge is added after the maximum" if self.ridge else ""
+
+    def _least(self) -> Tensor:
+        """What the coordinates add to every variance: the floor, or the ridge in standardised units.  (D,)"""
+        if self.ridge is None:
+            return torch.full_like(self.scale, self.floor)
+        return self.ridge / self.scale.square()
+
+    @property
+    def _bounded(self) -> bool:
+        """Whether Σ stays away from 0 whatever the coordinates are."""
+        return (self.floor if self.ridge is None else self.ridge) > 0
+
+    @property
+    def _clipped(self) -> str:
+        """What became of a covariance that `_set` had to mend."""
+        if self.ridge is None:
+            return "its covariance was clipped at the floor"
+        return "its scatter is singular, so that the ridge alone holds its covariance"
+
+    def _refuse(self, singular: list[int]) -> None:
+        if singular and self.ridge == 0:
+            raise Singular(
+                f"{type(self).__name__}: every covariance must be positive definite, but that of component {singular[0]} "
+                "is not, and ridge=0 mends nothing. Ask for fewer components or a ridge > 0."
+            )
 
     @property
     def mean(self) -> Tensor:
@@ -187,11 +232,14 @@ class GaussianEmission(Emission):
             scatter, cells = scatter + prior_scatter, cells + prior_count
         alone = cells <= EMPTY * count.sum(0).max()
         updated = scatter / _like(cells.masked_fill(alone, 1.0), scatter)
+        if self.ridge is not None:
+            self._refuse([int(k) for k in alone.reshape(len(alone), -1).any(-1).nonzero().flatten()])
+            updated = self._ridged(updated)
         self.standard_mean.copy_(mean)
         clipped = self._set(torch.where(_like(alone, scatter), self._variances(), updated))
         nothing = [k for k in range(self.n_components) if bool(empty[k].all())]
         return [f"component {k} has no weight: it keeps its mean and covariance" for k in nothing] + [
-            f"component {k}: its covariance was clipped at the floor" for k in clipped if k not in nothing
+            f"component {k}: {self._clipped}" for k in clipped if k not in nothing
         ]
 
     def log_prior(self) -> Tensor:
@@ -213,7 +261,8 @@ class GaussianEmission(Emission):
 
     @torch.no_grad()
     def prepare(self, columns: Columns) -> None:
-        """Take location and scale from the data; a constant column is refused: its variance would be 0."""
+        """Take location and scale from the data; without a ridge a constant column is refused: its variance is 0."""
+        constant = (columns.variance <= (1e-14 * columns.mean) ** 2) | (columns.variance < 1e-290)
         for d, name in enumerate(columns.names):
             if columns.count[d] == 0:
                 raise InputError(f"{type(self).__name__}: {name} has no observed cell. Drop it.")
@@ -221,14 +270,15 @@ class GaussianEmission(Emission):
                 raise InputError(
                     f"{type(self).__name__}: {name} must have squares below 1e308. Divide it by its scale."
                 )
-            if columns.variance[d] <= (1e-14 * columns.mean[d]) ** 2 or columns.variance[d] < 1e-290:
+            if self.ridge is None and constant[d]:
                 raise InputError(
                     f"{type(self).__name__}: {name} must vary, got {columns.mean[d]:g} in every row. "
                     "Drop it: a Gaussian's variance would be 0."
                 )
         mean, covariance = self.mean.clone(), self.covariance.clone()
         self.location.copy_(columns.mean)
-        self.scale.copy_(self._units(columns.variance).sqrt())
+        # A constant column has no unit of its own; under a ridge it needs none.
+        self.scale.copy_(self._units(columns.variance.masked_fill(constant, 1.0)).sqrt())
         self._assign_standard((mean - self.location) / self.scale, covariance / (self.scale[:, None] * self.scale))
 
     @torch.no_grad()
@@ -240,6 +290,8 @@ class GaussianEmission(Emission):
     @property
     def rounding(self) -> float:
         """Below a floor of 1e-6, a collapsed component's Σ⁻¹ magnifies rounding in proportion."""
+        if self.ridge is not None:
+            return ROUNDING * max(1.0, 1e-6 / max(self._smallest(), 1e-300))
         return ROUNDING * max(1.0, 1e-6 / self.floor) if self.floor > 0 else ROUNDING
 
     def _units(self, variance: Tensor) -> Tensor:
@@ -289,6 +341,7 @@ class GaussianEmission(Emission):
             "n_components": self.n_components,
             "n_features": self.n_features,
             "floor": self.floor,
+            **({} if self.ridge is None else {"ridge": self.ridge}),
         }
 
 
