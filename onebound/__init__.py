@@ -43,6 +43,7 @@ _PACKAGES = (
     "data",
     "emissions",
     "errors",
+    "estimators",
     "models",
     "numerics",
     "observations",
