@@ -177,7 +177,7 @@ class Climb:
 
     @torch.no_grad()
     def _q_by_component(self, here: Sweep) -> dict[str, torch.Tensor]:
-        if here.statistics is None or not self.algorithm.m_step.needs_closed_form:
+        if here.statistics is None or self.inexact or not self.algorithm.m_step.needs_closed_form:
             return {}
         return self.model.expected_log_joint_parts(here.statistics)
 
@@ -204,7 +204,7 @@ class Climb:
             bound = self._q(here) / here.weight
         previous = self.trace[-1]
         self._append("M", bound, None, None, repairs=done.repairs)
-        if before:
+        if self.algorithm.m_step.needs_closed_form and complete:
             self._check_m(here, previous, before)
 
     def _check_m(self, here: Sweep, previous: Record, before: dict[str, torch.Tensor]) -> None:

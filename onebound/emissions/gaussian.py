@@ -11,7 +11,6 @@ from onebound.emissions.gaussian_base import ABOVE, GaussianEmission
 from onebound.errors import InputError, NonFinite, did_you_mean
 from onebound.numerics import from_tril, to_tril
 
-
 TINY = torch.finfo(torch.float64).tiny
 # Condition beyond which a Cholesky factor in float64 is luck: some hundred times the rounding of one number.
 WEAK = 1e-13
@@ -179,7 +178,7 @@ class _Axis(GaussianEmission):
         return variance + self._least()[: self._width()]
 
     def _smallest(self) -> float:
-        return float(self._variances().min())
+        return float(self._variances().detach().min())
 
     def _norms(self, diff: Tensor, observed: Tensor | None) -> Tensor:
         variance = self._variances()  # (K, D or 1)
@@ -211,10 +210,20 @@ class _Axis(GaussianEmission):
         excess = variance - self._least()[: self._width()]
         below = excess < 0 if self.ridge is None else excess <= 0
         clipped = [int(k) for k in below.any(-1).nonzero().flatten()]
-        self._refuse(clipped)
+        if clipped and self.ridge == 0:
+            excess = torch.maximum(excess, self._resolution())
+            self._refuse([k for k in clipped if not bool((excess[k] > 0).all())])
         lowest = max(ABOVE * self.floor, TINY) if self.ridge is None else TINY
         self.log_excess.copy_(excess.clamp_min(lowest).log())
         return clipped
+
+    def _resolution(self) -> Tensor:
+        """What rounding leaves of a variance of 0 that is taken as E y² − μ², in standardised units.  (K, D or 1)
+
+        Other packages take it so, with 10 ε added to each count: a component that holds one row then has 10 ε μ².
+        """
+        square = (self.standard_mean + self.location / self.scale).square()  # (K, D)
+        return 10 * torch.finfo(torch.float64).eps * (self._pooled(square) / (self.n_features // self._width()))
 
     def _at_floor(self) -> list[int]:
         return [int(k) for k in (self.log_excess.exp().amin(-1) < 1e-3 * self._least().min()).nonzero().flatten()]

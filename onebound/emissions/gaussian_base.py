@@ -134,6 +134,8 @@ class GaussianEmission(Emission):
         """What became of a covariance that `_set` had to mend."""
         if self.ridge is None:
             return "its covariance was clipped at the floor"
+        if self.ridge == 0:
+            return "its variance is as small as float64 can tell from 0"
         return "its scatter is singular, so that the ridge alone holds its covariance"
 
     def _refuse(self, singular: list[int]) -> None:

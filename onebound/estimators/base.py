@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from numbers import Integral, Real
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, cast
 
 import numpy as np
 import torch
@@ -25,11 +25,14 @@ from onebound.emissions import Emission
 from onebound.estimators import checks, starts
 from onebound.estimators.stopping import LastTwo, Progress
 from onebound.models import Mixture
-from onebound.observations import Columns, Observations
+from onebound.observations import Columns, Observations, weighted_total
 from onebound.structures.base import Structure
 
 # With gradients by L-BFGS an iteration is a step that cannot lower L, so `tol` and `max_iter` mean what they mean for EM.
 ALGORITHMS: dict[str, Callable[[], Algorithm]] = {"em": EM, "eg": EG, "vae": lambda: VAE(optimizer="lbfgs")}
+
+
+READINGS = ("expected_log_joint", "entropy", "evidence", "gap")
 
 
 @dataclass(frozen=True)
@@ -88,7 +91,7 @@ class MixtureEstimator(DensityMixin, BaseEstimator, ABC):
         """The emission for data like X."""
 
     @abstractmethod
-    def _publish(self, model: Mixture, dtype: Any) -> None:
+    def _publish(self, emission: Any, dtype: Any) -> None:
         """Set the attributes that show the emission's parameters, in the data's float type."""
 
     def _coded(self, X: np.ndarray) -> np.ndarray:
@@ -154,9 +157,7 @@ class MixtureEstimator(DensityMixin, BaseEstimator, ABC):
         self.restarts_ = [climb.objective() for climb in climbs]
         return max(climbs, key=Climbed.objective)
 
-    def _climb(
-        self, start: int, model: Mixture, data: Table, rng: np.random.RandomState, again: bool
-    ) -> Climbed:
+    def _climb(self, start: int, model: Mixture, data: Table, rng: np.random.RandomState, again: bool) -> Climbed:
         progress = Progress(self.verbose, self.verbose_interval)
         progress.begin(start)
         if not again:
@@ -178,7 +179,7 @@ class MixtureEstimator(DensityMixin, BaseEstimator, ABC):
 
     def _keep(self, climbed: Climbed, data: Table) -> None:
         """Set the attributes of the best climb."""
-        result, model = climbed.fit, climbed.fit.model
+        result = climbed.fit
         bounds = [record.bound for record in result.trace if record.after == "E"]
         self.n_iter_, self.converged_ = len(bounds) - 1, climbed.rule.converged
         if not self.converged_ and self.max_iter > 0:
@@ -190,11 +191,11 @@ class MixtureEstimator(DensityMixin, BaseEstimator, ABC):
             )
         self.lower_bound_, self.lower_bounds_ = result.bound, bounds[1:]
         self.repairs_ = result.repairs
-        self.model_ = model
-        self.bound_ = bound_of_all(model, data.obs, result.recognition)
-        self.weights_ = model.weights.numpy().astype(data.X.dtype)
+        self.model_ = cast(Mixture, result.model)
+        self.bound_ = bound_of_all(self.model_, data.obs, result.recognition)
+        self.weights_ = self.model_.weights.numpy().astype(data.X.dtype)
         self._last_e = climbed.rule.last
-        self._publish(model, data.X.dtype)
+        self._publish(self.model_.emission, data.X.dtype)
 
     # --- what a fitted mixture says ----------------------------------------------------------------------------------
 
@@ -220,9 +221,7 @@ class MixtureEstimator(DensityMixin, BaseEstimator, ABC):
         """Draws in the order of their components: rows (n, D) and components (n,)."""
         check_is_fitted(self)
         if n_samples < 1:
-            raise ValueError(
-                f"Invalid value for 'n_samples': {n_samples}. The sampling requires at least one sample."
-            )
+            raise ValueError(f"Invalid value for 'n_samples': {n_samples}. The sampling requires at least one sample.")
         rng = check_random_state(self.random_state)
         counts = rng.multinomial(n_samples, self.model_.weights.numpy())
         z = np.repeat(np.arange(self.n_components), counts)
@@ -278,12 +277,11 @@ class MixtureEstimator(DensityMixin, BaseEstimator, ABC):
 
 def bound_of_all(model: Mixture, obs: Observations, q: Any = None) -> Bound:
     """L of all items in both readings, as one row of weighted means: no (N,) array is kept."""
-    names = ("expected_log_joint", "entropy", "evidence", "gap")
-    sums, weight = dict.fromkeys(names, 0.0), 0.0
+    sums, weight = dict.fromkeys(READINGS, 0.0), 0.0
     for block in obs.blocks(model.block_rows):
-        here, n = bound(model, block, q).mean(), block.total_weight
+        here, n = bound(model, block, q), block.total_weight
         weight += n
-        for name in names:
-            sums[name] += n * here[name]
-    rows = [torch.tensor([sums[name] / weight], dtype=torch.float64) for name in names]
-    return Bound(*rows, weights=torch.tensor([weight], dtype=torch.float64), n_items=obs.n_items)
+        for name in READINGS:
+            sums[name] += float(weighted_total(here.weights, getattr(here, name)))
+    joint, entropy, evidence, gap = (torch.tensor([total / weight], dtype=torch.float64) for total in sums.values())
+    return Bound(joint, entropy, evidence, gap, torch.tensor([weight], dtype=torch.float64), n_items=obs.n_items)

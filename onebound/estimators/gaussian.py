@@ -118,7 +118,8 @@ class GaussianMixture(MixtureEstimator):
         else:
             model.prepare(Columns.of(data.obs, model.block_rows))
         if any(value is not None for value in given.values()):
-            found = {"weights": model.weights, "mean": model.emission.mean, "covariance": self._covariances(model)}
+            emission: Any = model.emission
+            found = {"weights": model.weights, "mean": emission.mean, "covariance": self._covariances(emission)}
             model.assign(**{k: found[k] if value is None else np.asarray(value) for k, value in given.items()})
 
     def _given(self, n_features: int) -> dict[str, np.ndarray | None]:
@@ -148,9 +149,9 @@ class GaussianMixture(MixtureEstimator):
 
     # --- what is shown -----------------------------------------------------------------------------------------------
 
-    def _covariances(self, model: Mixture) -> torch.Tensor:
+    def _covariances(self, emission: Any) -> torch.Tensor:
         """Σ in the shape of the covariance type and the data's units."""
-        full = model.emission.covariance  # (K, D, D)
+        full: torch.Tensor = emission.covariance  # (K, D, D)
         if self.covariance_type == "full":
             return full
         if self.covariance_type == "tied":
@@ -158,8 +159,8 @@ class GaussianMixture(MixtureEstimator):
         diagonal = full.diagonal(dim1=-2, dim2=-1)  # (K, D)
         return diagonal if self.covariance_type == "diag" else diagonal[:, 0]
 
-    def _publish(self, model: Mixture, dtype: Any) -> None:
-        covariance = self._covariances(model)
+    def _publish(self, emission: Any, dtype: Any) -> None:
+        covariance = self._covariances(emission)
         if self.covariance_type in ("diag", "spherical"):
             cholesky = covariance.rsqrt()
             precision = cholesky.square()
@@ -168,7 +169,7 @@ class GaussianMixture(MixtureEstimator):
             identity = torch.eye(covariance.shape[-1], dtype=torch.float64).expand_as(covariance)
             cholesky = torch.linalg.solve_triangular(torch.linalg.cholesky(covariance), identity, upper=False).mT
             precision = cholesky @ cholesky.mT
-        self.means_ = model.emission.mean.numpy().astype(dtype)
+        self.means_ = emission.mean.numpy().astype(dtype)
         self.covariances_ = covariance.contiguous().numpy().astype(dtype)
         self.precisions_cholesky_ = cholesky.contiguous().numpy().astype(dtype)
         self.precisions_ = precision.numpy().astype(dtype)
