@@ -72,7 +72,7 @@ class Climb:
 
     def run(self) -> None:
         """Climb until a limit says stop; the last record is an E record of the parameters that are returned."""
-        with _threads_for(self.obs.n_items, self.model.block_rows):
+        with threads_for(self.obs.n_items, self.model.block_rows):
             self._run()
 
     def _run(self) -> None:
@@ -349,7 +349,7 @@ def _with_recognition(
 
 
 @contextlib.contextmanager
-def _threads_for(n_items: int, block_rows: int) -> Iterator[None]:
+def threads_for(n_items: int, block_rows: int) -> Iterator[None]:
     """One thread where all items fit one block: a second one would only spin (4 to 10 times slower on a busy machine)."""
     before = torch.get_num_threads()
     torch.set_num_threads(1 if n_items <= block_rows else before)

@@ -20,6 +20,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from onebound.algorithms import EG, EM, VAE, Algorithm, Fit, fit
+from onebound.algorithms.climb import threads_for
 from onebound.bound import Bound, bound
 from onebound.emissions import Emission
 from onebound.estimators import checks, starts
@@ -131,8 +132,9 @@ class MixtureEstimator(DensityMixin, BaseEstimator, ABC):
         weights = checks.item_weights(sample_weight, X)
         model = Mixture(self._emission(X))
         again = self._continue(model)
-        data = Table(X, weights, self._observe(model, X, weights))
-        self._keep(self._best_climb(model, data, again), data)
+        with threads_for(len(X), model.block_rows):
+            data = Table(X, weights, self._observe(model, X, weights))
+            self._keep(self._best_climb(model, data, again), data)
         return data
 
     def _continue(self, model: Mixture) -> bool:
@@ -148,14 +150,14 @@ class MixtureEstimator(DensityMixin, BaseEstimator, ABC):
     def _best_climb(self, model: Mixture, data: Table, again: bool) -> Climbed:
         rng = check_random_state(self.random_state)
         climbs: list[Climbed] = []
-        best: dict[str, torch.Tensor] = {}
+        reached: list[dict[str, torch.Tensor]] = []
         for start in range(1 if again else self.n_init):
             climbs.append(self._climb(start, model, data, rng, again))
-            if climbs[-1] is max(climbs, key=Climbed.objective):
-                best = copy.deepcopy(model.state_dict())
-        model.load_state_dict(best)
+            reached.append(copy.deepcopy(model.state_dict()))
         self.restarts_ = [climb.objective() for climb in climbs]
-        return max(climbs, key=Climbed.objective)
+        best = int(np.argmax(self.restarts_))
+        model.load_state_dict(reached[best])
+        return climbs[best]
 
     def _climb(self, start: int, model: Mixture, data: Table, rng: np.random.RandomState, again: bool) -> Climbed:
         progress = Progress(self.verbose, self.verbose_interval)
@@ -263,8 +265,9 @@ class MixtureEstimator(DensityMixin, BaseEstimator, ABC):
     @torch.no_grad()
     def _each(self, obs: Observations, read: Callable[[Structure], torch.Tensor]) -> np.ndarray:
         """What `read` finds in the posterior of every row, block by block."""
-        blocks = obs.blocks(self.model_.block_rows)
-        return np.concatenate([read(self.model_.posterior(block)).numpy() for block in blocks])
+        rows = self.model_.block_rows
+        with threads_for(obs.n_items, rows):
+            return np.concatenate([read(self.model_.posterior(block)).numpy() for block in obs.blocks(rows)])
 
     def _labels(self, obs: Observations) -> np.ndarray:
         return self._each(obs, lambda posterior: posterior.argmax)

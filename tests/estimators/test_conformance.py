@@ -42,7 +42,13 @@ def outcomes(folder: Path) -> dict[str, str]:
     }
     (folder / "pytest.ini").write_text("[pytest]\n")  # none of our own options there
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
-    command += ["-p", "swapped_class", f"--junitxml={report}", "--pyargs", "sklearn.mixture.tests.test_gaussian_mixture"]
+    command += [
+        "-p",
+        "swapped_class",
+        f"--junitxml={report}",
+        "--pyargs",
+        "sklearn.mixture.tests.test_gaussian_mixture",
+    ]
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
     assert report.exists(), done.stdout + done.stderr
     seen = {}
