@@ -120,7 +120,8 @@ class _Dense(GaussianEmission):
         if self.ridge is None:
             return torch.tensor(max(ABOVE * self.floor, TINY), dtype=torch.float64)
         values = torch.linalg.eigvalsh(variance)
-        return torch.where(values[:, :1] < WEAK * values[:, -1:], self.floor * values[:, -1:], TINY)
+        largest = values.abs().amax(-1, keepdim=True).clamp_min(TINY)
+        return torch.where(values[:, :1] < WEAK * largest, self.floor * largest, TINY)
 
     def _at_floor(self) -> list[int]:
         smallest = to_tril(self.factor).diagonal(dim1=-2, dim2=-1).square().amin(-1)

@@ -321,9 +321,11 @@ class GaussianEmission(Emission):
             "diag": lambda: torch.diag_embed(sigma),
             "spherical": lambda: torch.eye(d, dtype=torch.float64) * sigma[:, None, None],
         }[self.covariance_type]()
+        # In standardised units: columns of very different scales would drown the smallest eigenvalue in rounding.
+        dense = dense / (self.scale[:, None] * self.scale)
         if bool((torch.linalg.eigvalsh(dense) <= 0).any()) or not bool(torch.isfinite(mean).all()):
             raise InputError(f"{type(self).__name__}.assign: covariance must be positive definite and mean finite.")
-        self._assign_standard((mean - self.location) / self.scale, dense / (self.scale[:, None] * self.scale))
+        self._assign_standard((mean - self.location) / self.scale, dense)
 
     def coordinates(self, y: Tensor) -> Tensor:
         """Standardised columns, missing cells at 0.  (N, D)"""

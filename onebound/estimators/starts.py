@@ -66,10 +66,19 @@ def covariance_at(X: np.ndarray, rows: np.ndarray, covariance_type: str, ridge: 
     """
     k, d = len(rows), X.shape[1]
     if covariance_type == "tied":
-        X, means = X.astype(np.float64), X[rows].astype(np.float64)
-        return (X.T @ X - means.T @ means) / k + ridge * np.eye(d)
+        # The means are rows themselves, so the difference is the second moment of the others, without cancellation.
+        others = np.delete(X, rows, axis=0).astype(np.float64)
+        return definite(others.T @ others / k + ridge * np.eye(d))
     shapes = {"full": np.broadcast_to(np.eye(d), (k, d, d)), "diag": np.ones((k, d)), "spherical": np.ones(k)}
     return ridge * shapes[covariance_type]
+
+
+def definite(covariance: np.ndarray) -> np.ndarray:
+    """The covariance itself; where float64 finds it singular, with 1e-12 of its diagonal added.  (D, D)"""
+    scale = np.sqrt(np.diag(covariance))
+    if np.linalg.eigvalsh(covariance / np.outer(scale, scale))[0] > 1e-12:
+        return covariance
+    return covariance + 1e-12 * np.diag(scale**2)
 
 
 def smoothed(start: np.ndarray, k: int) -> np.ndarray:
