@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 _PUBLIC = {
+    "choose": "algorithms",
     "fit": "algorithms",
     "plan": "algorithms",
     "EM": "algorithms",
@@ -23,12 +24,14 @@ _PUBLIC = {
     "Algorithm": "algorithms",
     "Amortized": "algorithms",
     "Argmax": "algorithms",
+    "Choice": "algorithms",
     "ClosedForm": "algorithms",
     "Exact": "algorithms",
     "Fit": "algorithms",
     "Gradient": "algorithms",
     "Plan": "algorithms",
     "PosteriorSamples": "algorithms",
+    "Squared": "algorithms",
     "Record": "algorithms",
     "bound": "bound",
     "Bound": "bound",
@@ -53,16 +56,28 @@ _PACKAGES = (
     "structures",
 )
 
+# What a notebook shows of them is made by the report, which stands above them: only this face sees both.
+_SHOWN = {"algorithms": ("Fit", "Plan"), "bound": ("Bound",)}
+
 __all__ = [*_PUBLIC, *_PACKAGES, "__version__"]
 
 
 def __getattr__(name: str) -> Any:
     if name in _PUBLIC:
-        value = globals()[name] = getattr(import_module(f"onebound.{_PUBLIC[name]}"), name)
+        module = import_module(f"onebound.{_PUBLIC[name]}")
+        for shown in _SHOWN.get(_PUBLIC[name], ()):
+            getattr(module, shown)._repr_html_ = _html
+        value = globals()[name] = getattr(module, name)
         return value
     if name in _PACKAGES:
         return import_module(f"onebound.{name}")
     raise AttributeError(f"module 'onebound' has no attribute {name!r}")
+
+
+def _html(shown: Any) -> str:
+    """A Fit, a Plan or a Bound as a notebook shows it."""
+    notebook = import_module("onebound.report.notebook")
+    return str(getattr(notebook, f"{type(shown).__name__.lower()}_html")(shown))
 
 
 class _Package(ModuleType):
@@ -142,6 +157,9 @@ if TYPE_CHECKING:
         Argmax as Argmax,
     )
     from onebound.algorithms import (
+        Choice as Choice,
+    )
+    from onebound.algorithms import (
         ClosedForm as ClosedForm,
     )
     from onebound.algorithms import (
@@ -164,6 +182,12 @@ if TYPE_CHECKING:
     )
     from onebound.algorithms import (
         Record as Record,
+    )
+    from onebound.algorithms import (
+        Squared as Squared,
+    )
+    from onebound.algorithms import (
+        choose as choose,
     )
     from onebound.algorithms import (
         fit as fit,

@@ -112,11 +112,12 @@ def bound(model: Any, y: Any, q: Any = None) -> Bound:
     """
     obs: Observations = model.observe(y)
     pick = _picker(q, obs.n_items)
-    parts = []
-    for start, block in zip(range(0, obs.n_items, model.block_rows), obs.blocks(model.block_rows), strict=True):
+    parts, start = [], 0
+    for block in obs.blocks(model.block_rows):
         exact = model.posterior(block)
         chosen = exact if pick is None else pick(block, start, exact)
         parts.append(both_readings(chosen, exact, block.weights))
+        start += block.n_items
     log_joint, entropy, evidence, gap, weights = (torch.cat([getattr(p, name) for p in parts]) for name in PER_ITEM)
     return Bound(log_joint, entropy, evidence, gap, weights)
 

@@ -24,6 +24,7 @@ from onebound.algorithms import (
     MStep,
     PosteriorSamples,
     Record,
+    Squared,
 )
 from onebound.algorithms.climb import Limits
 from onebound.algorithms.fit import Kept, Search
@@ -33,7 +34,7 @@ from onebound.recognition import CategoricalRecognition
 from onebound.store import built, described, filled, read, write
 
 E_STEPS: dict[str, type[EStep]] = {c.__name__: c for c in (Exact, PosteriorSamples, Argmax, Amortized)}
-M_STEPS: dict[str, type[MStep]] = {c.__name__: c for c in (ClosedForm, Gradient)}
+M_STEPS: dict[str, type[MStep]] = {c.__name__: c for c in (ClosedForm, Gradient, Squared)}
 
 
 class Checkpoint:
@@ -178,7 +179,8 @@ def _part(tensors: Mapping[str, Tensor], owner: str) -> dict[str, Tensor]:
 def _fingerprint(obs: Observations) -> dict[str, Any]:
     """What tells these data from others: their size and a digest of their values and weights."""
     sha = hashlib.sha256()
-    for t in (obs.y, obs.weights, obs.context, obs.allowed):
-        if t is not None:
-            sha.update(t.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
+    for block in obs.blocks(obs.n_items):  # one, unless the rows are read in blocks
+        for t in (block.y, block.weights, block.context, block.allowed):
+            if t is not None:
+                sha.update(t.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
     return {"n_items": obs.n_items, "sha256": sha.hexdigest()}

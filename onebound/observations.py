@@ -46,7 +46,8 @@ class Observations:
         allowed: Any = None,
         names: Sequence[str] | None = None,
     ) -> Observations:
-        """Wrap arrays. `y`: (N, D), or (N,) for one column, or a list of sequences (T_n, D), or rows with `lengths`.
+        """Wrap arrays. `y`: (N, D), or (N,) for one column, or a list of sequences (T_n, D), or rows with `lengths`; or
+        a stream of blocks (`ob.data.open_stream`), which is read anew in each pass, `weights` then naming its column.
 
         Raises InputError (a ValueError) for an empty table, ragged rows, sizes that disagree or weights below 0,
         InputTypeError for things that are no numbers.
@@ -58,6 +59,15 @@ class Observations:
             raise InputError(
                 "Observations: y is an Observations already, and what it holds cannot be changed here. Pass its .y instead."
             )
+        if _is_stream(y):
+            from onebound.streamed import Streamed  # Which is one of these.
+
+            if lengths is not None or context is not None or allowed is not None:
+                raise InputError(
+                    "Observations: of a stream only weights (the name of a column) can be given; lengths, context and allowed "
+                    "need the data in memory. Read them: ob.data.read_table(path)."
+                )
+            return Streamed.over(y, weights=weights, names=names)
         if lengths is None and _is_ragged(y):
             parts = [_rows(part, f"y[{i}]") for i, part in enumerate(y)]
             lengths = [len(part) for part in parts]
@@ -149,6 +159,10 @@ class Observations:
 def weighted_total(weights: Tensor, values: Tensor) -> Tensor:
     """Σ weight · value in float64, an item of weight 0 adding 0 even where its value is −inf."""
     return torch.where(weights > 0, weights * values, 0.0).sum()
+
+
+def _is_stream(y: Any) -> bool:
+    return hasattr(y, "n_rows") and hasattr(y, "names") and hasattr(y, "__iter__")
 
 
 def _is_ragged(y: Any) -> bool:

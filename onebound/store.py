@@ -5,13 +5,14 @@ safetensors does not notice a flipped bit; the digest does, over the header's ow
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -19,6 +20,7 @@ from safetensors.torch import save as to_bytes
 from torch import Tensor
 
 from onebound.errors import StoreError
+from onebound.models import registered
 from onebound.models.base import Model
 
 SCHEMA = 1
@@ -72,12 +74,21 @@ def filled(path: str | os.PathLike[str], model: Model, header: dict[str, Any], t
 
 def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
     """Write `data` to a temporary name in the same folder, then rename: never a half-written file."""
-    target = Path(path)
+    with whole_or_nothing(path) as file:
+        file.write(data)
+
+
+@contextlib.contextmanager
+def whole_or_nothing(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
+    """A file under a temporary name in the folder of `path`, renamed at the end; after an error there is nothing."""
+    target = Path(os.path.realpath(path))  # Through a link to the file that it names: the link stays.
+    if target.exists() and not target.is_file():
+        raise StoreError(f"save: {path} is no regular file, and a file renamed onto it would replace it. Name another.")
     try:
         handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
         try:
             with os.fdopen(handle, "wb") as file:
-                file.write(data)
+                yield file
             os.chmod(temporary, 0o666 & ~_umask())  # mkstemp makes files private
             os.replace(temporary, target)
         except BaseException:
@@ -132,7 +143,7 @@ def read(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, Tensor
 
 def built(path: str | os.PathLike[str], header: dict[str, Any]) -> Model:
     """The model that a header describes, its parameters still to be filled in."""
-    known = Model.registered
+    known = registered()
     if header["class"] not in known:
         raise StoreError(
             f"load: {path} holds a {header['class']!r}; known classes are {', '.join(sorted(known))}. "

@@ -23,15 +23,15 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, exitstatu
 
 @pytest.fixture
 def shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
-    """Call `onebound ARGS` in an empty folder, on a terminal of 80 columns without colour."""
+    """Call `onebound ARGS` in an empty folder, on a terminal of 80 columns without colour; `stdin` is piped in."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "80")
     monkeypatch.setenv("NO_COLOR", "1")
 
-    def call(*args: str) -> Result:
+    def call(*args: str, stdin: bytes | None = None) -> Result:
         from onebound.cli import main
 
-        return CliRunner().invoke(main, args)
+        return CliRunner().invoke(main, args, input=stdin)
 
     return call
 

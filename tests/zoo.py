@@ -150,6 +150,7 @@ ZOO = [
 CLOSED = [case for case in ZOO if case.name != "regressions"]
 ALGORITHMS = {
     "EM": ob.EM,
+    "SQUAREM": lambda: ob.EM(accelerate="squarem"),
     "EG": ob.EG,
     "EG-adam": lambda: ob.EG("adam"),
     "GEM": ob.GEM,

@@ -10,12 +10,14 @@ from typing import Any
 import torch
 
 from onebound.algorithms.climb import Climb, Limits
+from onebound.algorithms.m_step import Gradient
 from onebound.algorithms.named import Algorithm
 from onebound.algorithms.plan import Plan, plan, resolve, with_batches
 from onebound.algorithms.trace import Record
 from onebound.errors import InputError, InputTypeError, whole_number
 from onebound.models.base import Model
 from onebound.observations import Columns, Observations
+from onebound.streamed import Streamed
 
 
 @dataclass
@@ -136,6 +138,11 @@ def fit(
     whole_number("fit", "restarts", restarts)
     if batch_size is not None:
         whole_number("fit", "batch_size", batch_size)
+    if isinstance(obs, Streamed) and batch_size is not None and isinstance(chosen.m_step, Gradient):
+        raise InputError(
+            f"fit: mini-batches of {chosen.name} are drawn from all rows, got a stream of blocks. Leave batch_size out "
+            "(each pass then goes through all blocks), or read the data into memory."
+        )
     if generator is not None and not isinstance(generator, torch.Generator):
         raise InputTypeError(
             f"fit: generator must be a torch.Generator, got {generator!r}. Write torch.Generator().manual_seed(0)."

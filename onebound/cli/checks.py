@@ -2,8 +2,6 @@
 
 from typing import Any
 
-import numpy as np
-
 from onebound.data import Table
 from onebound.data.table import number_text
 from onebound.errors import InputError
@@ -11,36 +9,41 @@ from onebound.errors import InputError
 
 def refuse_gaps(table: Table, model: Any, entry: Any) -> None:
     """InputError where cells are missing that this form of the model cannot integrate out, with a form that can."""
-    if "covariance" not in entry.options or getattr(model.emission, "takes_missing", True):
+    if all(option.name != "covariance" for option in entry.options) or getattr(model.emission, "takes_missing", True):
         return
     for column in table.columns:
-        rows = np.flatnonzero(np.isnan(column.values))
-        if rows.size:
+        if column.look.n_missing:
             raise InputError(
-                f"{table.path}: column {column.name} has no value in row {rows[0] + 1}, and {entry.name} cannot leave "
-                "cells out with this covariance. Give --covariance diag, or fill the cells in."
+                f"{table.path}: column {column.name} has no value in row {column.look.first_missing}, and {entry.name} "
+                "cannot leave cells out with this covariance. Give --covariance diag, or fill the cells in."
             )
+
+
+def refuse_crowd(table: Table, n_components: int) -> None:
+    """InputError for more components than rows, before memory is asked for them."""
+    if n_components > table.n_rows:
+        raise InputError(
+            f"{table.path}: expected at least one row a component, {n_components} in all, got {table.n_rows}. "
+            "Ask for fewer --components."
+        )
 
 
 def refuse_impossible(table: Table, missing: str, *, empty_columns: bool = False) -> None:
     """InputError for infinite cells, for columns without a single value, and for gaps nobody allowed."""
-    gaps = {column.name: np.flatnonzero(np.isnan(column.values)) for column in table.columns}
     for column in table.columns:
-        infinite = np.flatnonzero(np.isinf(column.values))
-        if infinite.size:
-            value = number_text(column.values[infinite[0]])
+        if column.look.first_infinite is not None:
+            row, value = column.look.first_infinite
             raise InputError(
-                f"{table.path}: column {column.name} holds {value} in row {infinite[0] + 1}; "
+                f"{table.path}: column {column.name} holds {number_text(value)} in row {row}; "
                 "remove the row, or leave the cell empty."
             )
-        if gaps[column.name].size == table.n_rows and not empty_columns:
+        if column.look.n_missing == table.n_rows and not empty_columns:
             raise InputError(f"{table.path}: column {column.name} has no value at all; leave it out with --columns.")
-    gappy = {name: rows for name, rows in gaps.items() if rows.size}
+    gappy = [column for column in table.columns if column.look.n_missing]
     if gappy and missing == "error":
-        first = next(iter(gappy))
-        n_cells = sum(rows.size for rows in gappy.values())
+        n_cells = sum(column.look.n_missing for column in gappy)
         cells = "1 cell is" if n_cells == 1 else f"{n_cells} cells are"
         raise InputError(
-            f"{table.path}: {cells} missing, the first in column {first}, row {gappy[first][0] + 1}. "
+            f"{table.path}: {cells} missing, the first in column {gappy[0].name}, row {gappy[0].look.first_missing}. "
             "Give --missing marginalize to fit around them, or fill them in."
         )

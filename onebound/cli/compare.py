@@ -2,12 +2,26 @@
 
 import copy
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 import click
 
 from onebound.cli.command import Command
-from onebound.cli.options import CLIMB, DATA, JSON, MODEL, STORY, TABLE, algorithm_names, algorithm_of
+from onebound.cli.options import (
+    ALGORITHMS,
+    CLIMB,
+    COMPARED,
+    DATA,
+    JSON,
+    MODEL,
+    REPORT,
+    STORY,
+    TABLE,
+    algorithm_names,
+    algorithm_of,
+)
+from onebound.cli.writing import check_outputs
 from onebound.errors import InputError, OneboundError
 
 EXAMPLE = """onebound compare gaussian-mixture faithful.csv --components 2
@@ -25,7 +39,8 @@ def fits_from_one_start(
 
     fits = []
     for algorithm in algorithms:
-        with live_line(algorithm.name, algorithm.name, climb.get("max_iter"), climb.get("max_seconds")) as callbacks:
+        name = algorithm.name
+        with live_line(name, name.__str__, climb.get("max_iter"), climb.get("max_seconds")) as callbacks:
             generator = torch.Generator().manual_seed(seed)
             start = copy.deepcopy(model)
             fits.append(ob.fit(start, observations, algorithm, generator=generator, callbacks=callbacks, **climb))
@@ -55,12 +70,13 @@ def split_by_plan(model: Any, names: Iterable[str]) -> tuple[list[Any], dict[str
     "--algorithms",
     metavar="A,B",
     callback=algorithm_names,
-    help="Which of em, eg, vae, mcem, hard-em, vem, gem; default: the first five.",
+    help=f"Which of {', '.join(ALGORITHMS)}; default: {', '.join(COMPARED)}.",
 )
 @TABLE
 @CLIMB
+@REPORT
 @JSON
-def command(model: str, data: str, algorithms: tuple[str, ...], as_json: bool, **how: Any) -> None:
+def command(model: str, data: str, algorithms: tuple[str, ...], report: str | None, as_json: bool, **how: Any) -> None:
     """Put the algorithms side by side, from one start.
 
     MODEL is fitted to DATA by each of them. Those that
@@ -69,6 +85,7 @@ def command(model: str, data: str, algorithms: tuple[str, ...], as_json: bool, *
     from onebound.cli.loading import load_task
     from onebound.cli.writing import fit_as_dict, print_json
 
+    check_outputs(data, {"--report": report})
     climb = {key: how.pop(key) for key in ("max_iter", "tol", "batch_size", "max_seconds")}
     seed, init = how.pop("seed"), how.pop("init")
     task = load_task(model, data, **how)
@@ -79,6 +96,12 @@ def command(model: str, data: str, algorithms: tuple[str, ...], as_json: bool, *
         raise InputError(f"{model}: none of these algorithms goes with it: {'; '.join(refused.values())}")
     task.model.initialize(task.observations, torch.Generator().manual_seed(seed), init)
     fits = fits_from_one_start(task.model, task.observations, allowed, climb, seed)
+    if report is not None:
+        from onebound.report import write_comparison
+
+        source = Path(task.table.path).name
+        title = f"{task.name}, {len(fits)} algorithm{'s' * (len(fits) != 1)}"
+        write_comparison(report, title, fits, task.observations, task.table.names, source)
     if as_json:
         print_json({"results": [fit_as_dict(model, fitted) for fitted in fits]})
         for name, reason in refused.items():
@@ -86,4 +109,4 @@ def command(model: str, data: str, algorithms: tuple[str, ...], as_json: bool, *
         return
     from onebound.cli.tables import show_comparison
 
-    show_comparison(task, fits, refused)
+    show_comparison(task, fits, refused, report)

@@ -16,10 +16,11 @@ from onebound.cli.options import (
     LIMITS,
     NEW_DATA,
     OUTPUT_MODEL,
+    REPORT,
     SEED,
     algorithm_of,
 )
-from onebound.cli.writing import check_writable
+from onebound.cli.writing import check_outputs
 from onebound.errors import InputError
 
 EXAMPLE = """onebound continue m.safetensors faithful.csv -o better.safetensors
@@ -40,8 +41,9 @@ onebound continue run.checkpoint faithful.csv -o m.safetensors"""
 @NEW_DATA
 @CHECKPOINT
 @OUTPUT_MODEL
+@REPORT
 @JSON
-def command(file: str, data: str, output: str | None, as_json: bool, **how: Any) -> None:
+def command(file: str, data: str, output: str | None, report: str | None, as_json: bool, **how: Any) -> None:
     """Go on with the fit in FILE, on the same DATA.
 
     FILE is a checkpoint, which goes on to the very bits of a fit that was never stopped (and is kept up to date, unless
@@ -57,11 +59,7 @@ def command(file: str, data: str, output: str | None, as_json: bool, **how: Any)
         if algorithm is not None:
             raise InputError(f"{file}: is a checkpoint, which goes on with its own algorithm; leave --algorithm out.")
         checkpoint = checkpoint or file
-    for path in (output, checkpoint):
-        if path is not None:
-            check_writable(path, data)
-    if output is not None and output == checkpoint:
-        raise InputError(f"{output}: is the checkpoint itself; write the model somewhere else.")
+    check_outputs(data, {"--output": output, "--checkpoint": checkpoint, "--report": report})
     from onebound.cli.running import checkpoint_of, continuing, finish, run
 
     keep = checkpoint_of(checkpoint, every)
@@ -69,7 +67,7 @@ def command(file: str, data: str, output: str | None, as_json: bool, **how: Any)
     start = partial(_resume, file) if opened.is_checkpoint else partial(_go_on, task, algorithm, seed)
     fit = partial(start, task.observations, checkpoint=keep, **climb)
     limits = {key: climb[key] for key in ("max_iter", "max_seconds")}
-    finish(task, run(fit, task.name, go_on=continuing(checkpoint, data, output), **limits), output, as_json)
+    finish(task, run(fit, task.name, go_on=continuing(checkpoint, data, output), **limits), output, report, as_json)
 
 
 def _resume(file: str, observations: Any, **how: Any) -> Any:

@@ -82,6 +82,10 @@ def _weights(column: Column, path: str) -> np.ndarray:
         )
     if not column.values.any():
         raise InputError(f"{path}: the weights in column {column.name} are all 0; one at least must be more.")
+    with np.errstate(over="ignore"):
+        total = column.values.sum()
+    if not np.isfinite(total):
+        raise InputError(f"{path}: the weights in column {column.name} add up to more than 1e308; divide them all.")
     return column.values
 
 

@@ -16,6 +16,8 @@ LARGEST_HEADER = 100_000_000  # Bytes; safetensors itself reads no longer header
 def is_model_file(path: str | Path) -> bool:
     """Whether a file begins as safetensors do: the length of a header (8 bytes), and the brace that opens it."""
     try:
+        if not Path(path).is_file():  # What is read from a pipe is gone for its reader.
+            return False
         with Path(path).open("rb") as stream:
             head = stream.read(9)
     except OSError:
@@ -24,7 +26,9 @@ def is_model_file(path: str | Path) -> bool:
 
 
 def check_data(path: str) -> None:
-    """InputError where a model file stands in the place of data; the readers refuse everything else."""
+    """InputError where a model file, or nothing, stands in the place of data; the readers refuse everything else."""
+    if not path:
+        raise InputError("the name of the data file is empty; give one, or - for standard input.")
     if path != "-" and is_model_file(path):
         raise InputError(f"{path}: is a model file, where data (csv, parquet, …) are expected.")
 
@@ -45,6 +49,8 @@ def header_of(path: str) -> dict[str, Any]:
 
     Reads the header only, and checks nothing in it: `ob.load` holds the whole file to its digest.
     """
+    if not path:
+        raise InputError("the name of the model file is empty; give what onebound fit -o has written.")
     file = Path(path)
     if file.is_dir():
         raise InputError(f"{path}: is a folder; name the model file in it.")
@@ -86,6 +92,6 @@ def check_table_output(path: str | None, *inputs: str) -> None:
     """InputError where a table of results cannot be written to `path`; None is standard output."""
     if path is None:
         return
-    if Path(path).suffix.casefold() not in TABLES:
+    if path and Path(path).suffix.casefold() not in TABLES:
         raise InputError(f"{path}: a table is written as {' or '.join(TABLES)}, told by the end of its name.")
     check_writable(path, *inputs)

@@ -15,14 +15,16 @@ from onebound.cli.options import (
     JSON,
     MODEL,
     OUTPUT_MODEL,
-    STORY,
+    REPORT,
+    STORIES,
     TABLE,
     algorithm_of,
 )
-from onebound.cli.writing import check_writable
+from onebound.cli.writing import check_outputs
 
 EXAMPLE = """onebound fit gaussian-mixture faithful.csv --components 2 -o m.safetensors
-onebound fit mixed-mixture penguins.csv -k 3 --missing marginalize"""
+onebound fit mixed-mixture penguins.csv -k 3 --missing marginalize
+onebound fit gaussian-mixture faithful.csv -k 1..4 --report choice.html"""
 
 RUN = ("max_iter", "tol", "batch_size", "max_seconds", "init", "restarts")
 
@@ -30,7 +32,7 @@ RUN = ("max_iter", "tol", "batch_size", "max_seconds", "init", "restarts")
 @click.command(cls=Command, name="fit", example=EXAMPLE)
 @MODEL
 @DATA
-@STORY
+@STORIES
 @ALGORITHM
 @TABLE
 @click.option(
@@ -44,8 +46,11 @@ RUN = ("max_iter", "tol", "batch_size", "max_seconds", "init", "restarts")
 @CLIMB
 @CHECKPOINT
 @OUTPUT_MODEL
+@REPORT
 @JSON
-def command(model: str, data: str, algorithm: str, output: str | None, as_json: bool, **how: Any) -> None:
+def command(
+    model: str, data: str, algorithm: str, output: str | None, report: str | None, as_json: bool, **how: Any
+) -> None:
     """Fit a MODEL to DATA and say how good it is.
 
     DATA is a csv, tsv, jsonl, parquet, Arrow, npy or npz file, or - for standard input. `onebound models` lists what
@@ -54,21 +59,32 @@ def command(model: str, data: str, algorithm: str, output: str | None, as_json: 
     checkpoint, every = how.pop("checkpoint"), how.pop("every")
     check_model_name(model)
     check_data(data)
-    for path in (output, checkpoint):
-        if path is not None:
-            check_writable(path, data)
-    if checkpoint is not None and checkpoint == output:
-        raise click.UsageError("--checkpoint and --output must be two files.")
+    check_outputs(data, {"--output": output, "--checkpoint": checkpoint, "--report": report})
     climb = {key: how.pop(key) for key in RUN}
-    seed = how.pop("seed")
+    seed, criterion = how.pop("seed"), how.pop("criterion")
+    sizes: tuple[Any, ...] = how.pop("components") or (None,)
+    _check_sizes(sizes, criterion, checkpoint, how["label"])
     from onebound.cli.loading import load_task
-    from onebound.cli.running import checkpoint_of, continuing, finish, run
+    from onebound.cli.running import checkpoint_of, continuing, finish, run, run_choice
 
     keep = checkpoint_of(checkpoint, every)
-    task = load_task(model, data, **how)
+    task = load_task(model, data, components=sizes[0], **how)
+    if len(sizes) > 1:
+        choice = run_choice(task, sizes, algorithm_of(algorithm), criterion or "bic", seed, climb)
+        finish(task.of(choice.fit.model), choice.fit, output, report, as_json, choice.as_dict())
+        return
     fit = partial(_fit, task, algorithm, seed, checkpoint=keep, **climb)
     limits = {"max_iter": climb["max_iter"] if climb["restarts"] == 1 else None, "max_seconds": climb["max_seconds"]}
-    finish(task, run(fit, model, go_on=continuing(checkpoint, data, output), **limits), output, as_json)
+    finish(task, run(fit, model, go_on=continuing(checkpoint, data, output), **limits), output, report, as_json)
+
+
+def _check_sizes(sizes: tuple[Any, ...], criterion: str | None, checkpoint: str | None, label: str | None) -> None:
+    several = len(sizes) > 1
+    if criterion is not None and not several:
+        raise click.UsageError("--criterion chooses among several numbers of components: give --components 1..10, say.")
+    for option, given in (("--checkpoint", checkpoint), ("--label", label)):
+        if several and given is not None:
+            raise click.UsageError(f"{option} goes with one number of components; give --components one number.")
 
 
 def _fit(task: Any, algorithm: str, seed: int, **how: Any) -> Any:

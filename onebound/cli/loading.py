@@ -7,13 +7,15 @@ from typing import Any
 
 import numpy as np
 
-from onebound.cli.checks import refuse_gaps, refuse_impossible
+from onebound.cli.checks import refuse_crowd, refuse_gaps, refuse_impossible
 from onebound.cli.extras import DEFAULT_COMPONENTS, NO_EXTRAS, Extras, take_extras
 from onebound.cli.files import check_data, check_model_name
 from onebound.cli.options import model_options
 from onebound.cli.progress import waiting
 from onebound.data import Column, Table, read_table
+from onebound.data.stream import large_stream, look_through
 from onebound.errors import InputError, did_you_mean
+from onebound.models.registry import REGISTRY
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,11 @@ class Task:
     options: Mapping[str, Any]
     missing: str = "error"
     extras: Extras = NO_EXTRAS
+
+    def of(self, model: Any) -> "Task":
+        """The same data with another model for them."""
+        model.about = self.about()
+        return replace(self, model=model)
 
     def about(self) -> dict[str, Any]:
         """What travels with the model so that tomorrow's command reads tomorrow's data as today's were read."""
@@ -62,8 +69,6 @@ def coded_columns(entry: Any, table: Table) -> set[str]:
 
 def entry_named(name: str) -> Any:
     """The registry's entry for a model; InputError for a name that it lacks."""
-    from onebound.models.registry import REGISTRY
-
     if name not in REGISTRY:
         raise InputError(
             f"no model {name!r}.{did_you_mean(name, REGISTRY) or ' There are ' + ', '.join(REGISTRY) + '.'}"
@@ -92,6 +97,31 @@ def load_table(
     return table, extras
 
 
+def stream_table(
+    entry: Any,
+    data: str,
+    *,
+    columns: tuple[str, ...] | None,
+    missing: str,
+    weights: str | None,
+    file_format: str | None,
+    **given: Any,
+) -> tuple[Table, Extras] | None:
+    """A file larger than what one reads at once, as blocks; None where it is none, or where more was asked than that."""
+    if not entry.takes_stream or any(value is not None for value in given.values()):
+        return None
+    wanted = columns if columns is None or weights is None else (*columns, weights)
+    stream = large_stream(data, wanted, file_format)
+    if stream is None:
+        return None
+    if weights is not None and (weights not in stream.names or (columns is not None and weights in columns)):
+        return None  # The reader of tables says it.
+    with waiting(f"looking through {Path(data).name}"):
+        table = look_through(stream, weights)
+    refuse_impossible(table, missing)
+    return table, replace(NO_EXTRAS, weights_name=weights)
+
+
 def reading_options(file_format: str | None, delimiter: str | None, decimal: str | None) -> dict[str, Any]:
     """What the reader is told, where something was said."""
     given = {"format": file_format, "delimiter": delimiter, "decimal": decimal}
@@ -107,11 +137,12 @@ def load_task(name: str, data: str, *, components: int | None, **how: Any) -> Ta
     The data are read before the models are imported, so that what is wrong with a file is said at once.
     """
     check_model_name(name)
-    read = {key: how.pop(key) for key in READING}
-    table, extras = load_table(data, **read)
     entry = entry_named(name)
+    read = {key: how.pop(key) for key in READING}
     wanted = model_options(entry, **how)
+    table, extras = stream_table(entry, data, **read) or load_table(data, **read)
     k = extras.components(components)
+    refuse_crowd(table, k)
     model = entry.build(table, k, **wanted)
     refuse_gaps(table, model, entry)
     task = Task(name, model, table, observations_of(entry, table, extras, k), wanted, read["missing"], extras)
@@ -123,6 +154,8 @@ def observations_of(entry: Any, table: Table, extras: Extras, n_components: int)
     """What a model of this entry takes: the cells, the weights, and which classes each row may have."""
     from onebound.observations import Observations
 
+    if table.stream is not None:
+        return Observations.of(table.stream, weights=extras.weights_name)
     return Observations.of(
         entry.observations(table),
         weights=extras.weights,
@@ -133,6 +166,7 @@ def observations_of(entry: Any, table: Table, extras: Extras, n_components: int)
 
 def stand_in_model(name: str, components: int | None, **options: Any) -> Any:
     """The model on two columns of every kind that it takes: what a plan needs when there are no data."""
+    check_model_name(name)
     entry = entry_named(name)
     wanted = model_options(entry, **options)
     refusal: InputError | None = None

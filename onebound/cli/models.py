@@ -4,6 +4,7 @@ import click
 
 from onebound.cli.command import Command
 from onebound.cli.options import JSON
+from onebound.models.registry import REGISTRY
 
 
 @click.command(cls=Command, name="models", example="onebound models")
@@ -11,13 +12,20 @@ from onebound.cli.options import JSON
 def command(as_json: bool) -> None:
     """List what can be fitted, one line each."""
     from onebound.cli.writing import print_json
-    from onebound.models.registry import REGISTRY
 
     if as_json:
-        entries = [{"model": e.name, "summary": e.summary, "options": list(e.options)} for e in REGISTRY.values()]
+        entries = [
+            {"model": e.name, "summary": e.summary, "options": [o.name for o in e.options]} for e in REGISTRY.values()
+        ]
         print_json({"models": entries})
         return
-    from onebound.cli.layout import show
-    from onebound.cli.tables import models_table
+    from rich.text import Text
 
-    show(models_table(REGISTRY.values()))
+    from onebound.cli.layout import grid, show
+
+    table = grid("MODEL", "what it is", "its own options", left=(0, 1, 2))
+    table.columns[0].no_wrap = True
+    for entry in REGISTRY.values():
+        own = " ".join(f"--{option.name}" for option in entry.options)
+        table.add_row(Text(entry.name, style="cyan"), entry.summary, own)
+    show(table)

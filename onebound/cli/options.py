@@ -5,10 +5,12 @@ from typing import Any
 
 import click
 
-from onebound.errors import InputError
+from onebound.errors import InputError, did_you_mean
+from onebound.models.registry import REGISTRY, Option
 
 ALGORITHMS = {
     "em": "EM",
+    "squarem": "SQUAREM",
     "eg": "EG",
     "vae": "VAE",
     "mcem": "MCEM",
@@ -17,6 +19,7 @@ ALGORITHMS = {
     "gem": "GEM",
 }
 COMPARED = ("em", "eg", "vae", "mcem", "hard-em")  # Where nothing is said: on a mixture the others would be twins.
+CRITERIA = ("bic", "icl", "aic", "heldout")
 UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
@@ -62,11 +65,23 @@ def algorithm_names(ctx: click.Context, param: click.Parameter, text: str | None
     return tuple(dict.fromkeys(chosen))
 
 
+def sizes(_ctx: click.Context, param: click.Parameter, text: str | None) -> tuple[int, ...] | None:
+    """ "3" → (3,), "1..4" → (1, 2, 3, 4), "2,4,8" → (2, 4, 8)."""
+    if text is None:
+        return None
+    low, dots, high = text.partition("..")
+    parts = (low, high) if dots else tuple(text.split(","))
+    if not all(part.strip().isdecimal() and int(part) >= 1 for part in parts) or (dots and int(low) > int(high)):
+        raise click.BadParameter(f"expected a whole number from 1, or 1..10, or 2,4,8, got {text!r}", param=param)
+    chosen = tuple(range(int(low), int(high) + 1)) if dots else tuple(int(part) for part in parts)
+    return tuple(dict.fromkeys(chosen))
+
+
 def algorithm_of(name: str) -> Any:
     """The algorithm with its settings as they come; None for auto."""
-    import onebound as ob
+    from onebound.algorithms import NAMED
 
-    return None if name == "auto" else getattr(ob, ALGORITHMS[name])()
+    return None if name == "auto" else NAMED[name]()
 
 
 def finite(_ctx: click.Context, param: click.Parameter, value: float | None) -> float | None:
@@ -92,8 +107,6 @@ def duration(_ctx: click.Context, param: click.Parameter, text: str | None) -> f
 
 def _model_names(_ctx: click.Context, _param: click.Parameter, start: str) -> list[str]:
     """For the shell's completion."""
-    from onebound.models.registry import REGISTRY
-
     return [name for name in REGISTRY if name.startswith(start)]
 
 
@@ -107,18 +120,45 @@ ALGORITHM = click.option(
     type=click.Choice(["auto", *ALGORITHMS]),
     default="auto",
     show_default=True,
-    help="em, eg, vae, mcem, hard-em, vem, gem; auto: the first of em, eg, vae that fits.",
+    help=f"{', '.join(ALGORITHMS)}; auto: the first of em, eg, vae that fits.",
 )
 
-STORY = together(
+
+def own_options() -> list[str]:
+    """The options that only some models take, each once."""
+    return list(dict.fromkeys(option.name for entry in REGISTRY.values() for option in entry.options))
+
+
+def _own_option(name: str) -> Decorator:
+    option: Option = next(o for entry in REGISTRY.values() for o in entry.options if o.name == name)
+    takers = [entry.name for entry in REGISTRY.values() if any(o.name == name for o in entry.options)]
+    *front, last = option.choices
+    return click.option(
+        f"--{name}",
+        metavar=option.metavar,
+        help=f"{', '.join(front)} or {last}, {option.help} ({', '.join(takers)}).",
+    )
+
+
+COMPONENTS = "How many; default: 2, or one for each class of --label."
+OWN = together(*(_own_option(name) for name in own_options()))
+STORY = together(click.option("--components", "-k", metavar="K", type=click.IntRange(min=1), help=COMPONENTS), OWN)
+
+STORIES = together(
     click.option(
         "--components",
         "-k",
         metavar="K",
-        type=click.IntRange(min=1),
-        help="How many; default: 2, or one for each class of --label.",
+        callback=sizes,
+        help=f"{COMPONENTS} 1..10 or 2,4,8: the best of these by --criterion.",
     ),
-    click.option("--covariance", metavar="FORM", help="full, tied, diag or spherical (Gaussian columns)."),
+    click.option(
+        "--criterion",
+        metavar="NAME",
+        type=click.Choice(CRITERIA),
+        help="How to choose among several --components: bic (default), icl, aic or heldout.",
+    ),
+    OWN,
 )
 
 READING = together(
@@ -166,6 +206,10 @@ OUTPUT_TABLE = click.option(
 
 OUTPUT_MODEL = click.option(
     "--output", "-o", type=click.Path(), metavar="FILE", help="Save the fitted model (safetensors)."
+)
+
+REPORT = click.option(
+    "--report", type=click.Path(), metavar="FILE", help="Write a page for a browser, with pictures (html)."
 )
 
 SEED = click.option(
@@ -216,7 +260,13 @@ def model_options(entry: Any, **given: Any) -> dict[str, Any]:
     """The options that were given, if the model knows them all."""
     wanted = {name: value for name, value in given.items() if value is not None}
     for name in wanted:
-        if name not in entry.options:
-            takes = ", ".join(f"--{option}" for option in entry.options) or "no options of its own"
+        option = next((option for option in entry.options if option.name == name), None)
+        if option is None:
+            takes = ", ".join(f"--{known.name}" for known in entry.options) or "no options of its own"
             raise InputError(f"{entry.name} does not take --{name}; it takes {takes}.")
+        if wanted[name] not in option.choices:
+            raise InputError(
+                f"--{name}: must be one of {', '.join(option.choices)}, got {wanted[name]!r}."
+                f"{did_you_mean(str(wanted[name]), option.choices)}"
+            )
     return wanted

@@ -5,7 +5,7 @@ from typing import Any
 import click
 
 from onebound.cli.command import Command
-from onebound.cli.options import ALGORITHM, JSON, MODEL, STORY, TABLE, algorithm_of
+from onebound.cli.options import ALGORITHM, JSON, MODEL, STORY, TABLE, algorithm_of, own_options
 
 EXAMPLE = """onebound plan gaussian-mixture --components 3 --algorithm vae
 onebound plan mixed-mixture penguins.csv --missing marginalize"""
@@ -27,7 +27,7 @@ def command(model: str, data: str | None, algorithm: str, as_json: bool, **how: 
     from onebound.cli.writing import print_json
 
     if data is None:
-        built = stand_in_model(model, how["components"], covariance=how["covariance"])
+        built = stand_in_model(model, how["components"], **{name: how[name] for name in own_options()})
     else:
         built = load_task(model, data, **how).model
     import onebound as ob

@@ -1,7 +1,7 @@
 """`onebound predict`: the most probable class of every row, and how sure that is."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import click
@@ -31,11 +31,19 @@ def command(file: str, data: str, output: str | None, **how: Any) -> None:
 
     task = load_both(file, data, **how)
     names = component_names(task.model.about, task.model.n_components)
-    write_rows(class_columns(responsibilities(task.model, task.observations), names), output)
+    write_rows(classified(task.model, task.observations, names), output)
     if output is not None:
         click.echo(f"Wrote the classes of {task.table.n_rows:,} rows to {output}; they are numbered from 1.")
     elif sys.stdout.isatty() and sys.stderr.isatty():
         click.echo("Classes are numbered from 1, as in onebound show.", err=True)
+
+
+def classified(model: Any, observations: Any, names: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """The rows with their classes, block by block."""
+    from onebound.cli.rows import BLOCK_ROWS
+
+    for block in observations.blocks(BLOCK_ROWS):
+        yield class_columns(responsibilities(model, block), names, block.first)
 
 
 def responsibilities(model: Any, observations: Any) -> Any:
@@ -51,11 +59,11 @@ def responsibilities(model: Any, observations: Any) -> Any:
     return torch.cat(parts).numpy()
 
 
-def class_columns(probability: Any, names: Sequence[str]) -> dict[str, Any]:
-    """The row and its class, then a column for each class."""
+def class_columns(probability: Any, names: Sequence[str], first: int) -> dict[str, Any]:
+    """The number of the row and its class, then a column for each class; `first` rows came before."""
     known = (probability == probability).all(1)
     best = probability.argmax(1).tolist()
     numbered = [str(k + 1) for k in range(len(names))] == list(names)
     classes = [(k + 1 if numbered else names[k]) if is_known else None for k, is_known in zip(best, known, strict=True)]
-    columns: dict[str, Any] = {"row": range(1, len(best) + 1), "class": classes}
+    columns: dict[str, Any] = {"row": range(first + 1, first + len(best) + 1), "class": classes}
     return columns | {f"p_{name}": probability[:, k] for k, name in enumerate(names)}

@@ -31,14 +31,14 @@ def command(file: str, number: int, seed: int, with_class: bool, output: str | N
     import torch
 
     from onebound.cli.extras import component_names
-    from onebound.cli.rows import write_rows
+    from onebound.cli.rows import whole_numbers, write_rows
 
     y, z = model.sample(number, torch.Generator().manual_seed(seed))
     columns = named_cells(y.numpy(), about)
     if with_class:
         names = component_names(about, model.n_components)
         columns["class"] = [names[k] for k in z.tolist()]
-    write_rows(columns, output)
+    write_rows([{name: whole_numbers(values) for name, values in columns.items()}], output)
     if output is not None:
         click.echo(f"Wrote {number:,} rows to {output}.")
 

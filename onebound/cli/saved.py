@@ -8,9 +8,10 @@ from typing import Any
 from onebound.cli.checks import refuse_gaps, refuse_impossible
 from onebound.cli.extras import Extras, take_extras
 from onebound.cli.files import check_data, header_of, notes_of
-from onebound.cli.loading import Task, entry_named, observations_of, reading_options
+from onebound.cli.loading import Task, entry_named, observations_of, reading_options, stream_table
 from onebound.cli.progress import waiting
 from onebound.data import Column, Table, read_table
+from onebound.data.table import check_names
 from onebound.errors import InputError
 
 
@@ -53,6 +54,19 @@ def table_as_fitted(
     """The columns that the model was fitted on, by name, coded as they were then."""
     check_data(data)
     wanted = tuple(file.about["columns"])
+    policy = missing or file.about.get("missing", "error")
+    if not file.about["categories"]:
+        streamed = stream_table(
+            entry_named(file.about["model"]),
+            data,
+            columns=wanted,
+            missing=policy,
+            weights=weights,
+            label=label,
+            **reading,
+        )
+        if streamed is not None:
+            return streamed
     asked = (*wanted, *(name for name in (weights, label) if name is not None and name not in wanted))
     with waiting(f"reading {Path(data).name}"):
         whole = _read(file, data, asked, reading_options(**reading))
@@ -61,7 +75,7 @@ def table_as_fitted(
         table = replace(table, columns=tuple(_as_fitted(column, file.about) for column in table.select(wanted).columns))
     except InputError as error:
         raise InputError(f"{table.path}: {error}") from error
-    refuse_impossible(table, missing or file.about.get("missing", "error"), empty_columns=True)
+    refuse_impossible(table, policy, empty_columns=True)
     return table, extras
 
 
@@ -75,6 +89,8 @@ def _read(file: ModelFile, data: str, asked: tuple[str, ...], options: Mapping[s
         lacking = [name for name in asked if name not in there]
         if not lacking:
             raise
+    if not set(lacking) & set(file.about["columns"]):  # The weights or the classes: the reader's own words say it best.
+        check_names(lacking, there, data)
     raise InputError(
         f"{data}: has other columns than {file.path} was fitted on. The model's: {_listed(file.about['columns'])}. "
         f"The data's: {_listed(there)}. Not there: {_listed(lacking)}."

@@ -1,6 +1,7 @@
 """`onebound score`: how well a saved model explains data, row by row or in all."""
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import click
@@ -34,42 +35,62 @@ def command(file: str, data: str, items: bool, bits: bool, output: str | None, a
     from onebound.cli.saved import load_both
 
     task = load_both(file, data, **how)
-    per_item, weights = scores(task)
+    sums = Sums(len(task.table.columns))
+    blocks = scored(task, sums, bits)
     if items or output is not None:
-        write_rows(item_columns(per_item, task.table, bits), output)
+        write_rows(blocks, output)
+    for _ in blocks:  # What is not written is added up all the same.
+        pass
     if as_json or not items:
-        _tell(task, totals(per_item, weights, len(task.table.columns)), bits, output, as_json)
+        _tell(task, sums.totals(), bits, output, as_json)
 
 
-def scores(task: Any) -> tuple[dict[str, Any], Any]:
-    """L, ln p(y) and gap of every row, (N,) each, and the weights; −inf for what the model cannot make."""
+class Sums:
+    """Σ weight · value over the blocks of rows that were seen."""
+
+    def __init__(self, n_columns: int) -> None:
+        self.n_columns, self.weight = n_columns, 0.0
+        self.total = dict.fromkeys(READINGS, 0.0)
+
+    def add(self, per_item: dict[str, Any], weights: Any) -> None:
+        """Take in a block; a row of weight 0 adds nothing, even where its value is −inf."""
+        counted = weights > 0
+        self.weight += float(weights.sum())
+        for name in READINGS:
+            self.total[name] += float(per_item[name][counted] @ weights[counted])
+
+    def totals(self) -> dict[str, dict[str, float]]:
+        """In all, the mean per item, and −L and −ln p(y) in bits per item and per dimension."""
+        mean = {name: value / self.weight for name, value in self.total.items()}
+        bits = {name: -mean[name] / math.log(2) for name in ("bound", "evidence")}
+        per_dimension = {name: value / self.n_columns for name, value in bits.items()}
+        return {"total": self.total, "mean": mean, "bits_per_item": bits, "bits_per_dimension": per_dimension}
+
+
+def scored(task: Any, sums: Sums, bits: bool) -> Iterator[dict[str, Any]]:
+    """L, ln p(y) and gap of every row, block by block, and added to `sums`; −inf for what the model cannot make."""
     import onebound as ob
+    from onebound.cli.rows import BLOCK_ROWS
 
     task.model.keep_infeasible = True
-    bound = ob.bound(task.model, task.observations)
-    values = {"bound": bound.value, "evidence": bound.evidence, "gap": bound.gap}
-    return {name: value.numpy() for name, value in values.items()}, bound.weights.numpy()
+    for block in task.observations.blocks(BLOCK_ROWS):
+        bound = ob.bound(task.model, block)
+        values = {"bound": bound.value, "evidence": bound.evidence, "gap": bound.gap}
+        per_item = {name: value.numpy() for name, value in values.items()}
+        sums.add(per_item, bound.weights.numpy())
+        yield item_columns(per_item, block.first, sums.n_columns, bits)
 
 
-def item_columns(per_item: dict[str, Any], table: Any, bits: bool) -> dict[str, Any]:
-    """One entry a row of the data, rows counted from 1."""
-    columns: dict[str, Any] = {"row": range(1, table.n_rows + 1), **per_item}
+def item_columns(per_item: dict[str, Any], first: int, n_columns: int, bits: bool) -> dict[str, Any]:
+    """One entry a row of the data, rows counted from 1; `first` rows came before."""
+    n = len(per_item["bound"])
+    columns: dict[str, Any] = {"row": range(first + 1, first + n + 1), **per_item}
     if bits:
         for name in ("bound", "evidence"):
             in_bits = -per_item[name] / math.log(2)
             columns[f"bits_{name}"] = in_bits
-            columns[f"bits_{name}_per_dimension"] = in_bits / len(table.columns)
+            columns[f"bits_{name}_per_dimension"] = in_bits / n_columns
     return columns
-
-
-def totals(per_item: dict[str, Any], weights: Any, n_columns: int) -> dict[str, dict[str, float]]:
-    """Σ weight · value, the mean per item, and −L and −ln p(y) in bits per item and per dimension."""
-    counted = weights > 0
-    total = {name: float(per_item[name][counted] @ weights[counted]) for name in READINGS}
-    mean = {name: value / float(weights.sum()) for name, value in total.items()}
-    bits = {name: -mean[name] / math.log(2) for name in ("bound", "evidence")}
-    per_dimension = {name: value / n_columns for name, value in bits.items()}
-    return {"total": total, "mean": mean, "bits_per_item": bits, "bits_per_dimension": per_dimension}
 
 
 def _tell(task: Any, found: dict[str, Any], bits: bool, output: str | None, as_json: bool) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import click
+from click.utils import PacifyFlushWrapper
 
 from onebound.cli import compare, continuing, demo, fit, models, plan, predict, report, sample, score, show
 from onebound.cli.stopping import Stopped, Terminated, terminable
@@ -19,6 +20,9 @@ INTERRUPTED, TERMINATED = 130, 143  # Ctrl-C and SIGTERM, as shells have it: 128
 # What a terminal without UTF-8 is shown instead.
 PLAIN = {"−": "-", "–": "-", "×": "x", "·": "-", "…": "...", "≥": ">=", "≤": "<=", "Σ": "Sum", "μ": "mu", "π": "pi"}
 
+# A range is no word for what somebody types.
+OURS_FOR_CLICKS = {"is not a valid integer range": "is no whole number", "is not a valid float range": "is no number"}
+OUT_OF_MEMORY = re.compile(r"(can't allocate|not enough) memory", re.IGNORECASE)  # As torch says it.
 ITEM = re.compile(r"in item (\d+) \(counted from 0\)")
 
 HELP = """Fit latent-variable models by climbing one bound: EM, EG or a VAE.
@@ -49,6 +53,10 @@ class Shell(click.Group):
             # The reader has what it wanted (| head). Python would complain once more when it closes stdout.
             sys.stdout = None
             sys.exit(0)
+        except SystemExit:
+            if isinstance(sys.stdout, PacifyFlushWrapper):  # click saw the same first, and calls it a failure.
+                sys.exit(0)
+            raise
         except Exception as error:
             if "--debug" in given:
                 traceback.print_exc()
@@ -103,6 +111,8 @@ def _told(error: Exception) -> tuple[str, int]:
         return f"our own failure, not yours: {error} Run it again with --debug and report what it shows.", OURS
     if isinstance(error, OneboundError):
         return str(error), MENDABLE
+    if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and OUT_OF_MEMORY.search(str(error))):
+        return "there is not enough memory for this; ask for fewer components, columns or rows.", MENDABLE
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename or 'cannot read or write'}: {error.strerror}", MENDABLE
     what = f"{type(error).__name__}: {error}"
@@ -110,6 +120,9 @@ def _told(error: Exception) -> tuple[str, int]:
 
 
 def _sentence(text: str) -> str:
+    """click's words, in ours where they are made for programmers, with a full stop."""
+    for theirs, ours in OURS_FOR_CLICKS.items():
+        text = text.replace(theirs, ours)
     return text if text[-1:] in ".?)" else f"{text}."
 
 

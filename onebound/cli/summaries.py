@@ -1,7 +1,7 @@
 """The screens of fit, score and show: a headline, a few facts, and a table."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from rich.table import Table as Grid
@@ -15,13 +15,34 @@ from onebound.report import numbers
 COMPONENT = re.compile(r"component (\d+)")
 
 
-def show_fit(task: Any, fit: Any, output: str | None) -> None:
+def show_fit(
+    task: Any, fit: Any, output: str | None, report: str | None, choice: Mapping[str, Any] | None = None
+) -> None:
     """What was fitted, how, why it stopped, how good it is, the parameters, and where they went."""
+    if choice is not None:
+        show(Text(f"{task.name}, by {choice['criterion']}", style="bold"), "", choice_table(choice), "")
     show(Text(headline(task), style="bold"), "", _facts_grid(_facts(task, fit)), "")
     show(parameters_table(fit.model, task.table.names), "")
     for repair in repairs_told(fit.trace):
         show(Text(f"Repaired: {repair}", style="yellow"))
+    if report:
+        say(f"Wrote {report}, a page for a browser.")
     say(f"Saved to {output}" if output else "Nothing was saved; give -o FILE to keep the model.")
+
+
+def choice_table(choice: Mapping[str, Any]) -> Grid:
+    """What was tried, a row each; the best in bold."""
+    held_out = choice["criterion"] == "heldout"
+    table = grid("components", "ln p(y)", "parameters", "BIC", "ICL", "AIC", *(["held out"] if held_out else []))
+    for tried in choice["candidates"]:
+        is_best = tried["name"] == choice["best"]
+        criteria = [numbers.signed(f"{tried[name]:,.1f}") for name in ("bic", "icl", "aic")]
+        kept = [numbers.nats(tried["heldout"])] if held_out else []
+        cells = [numbers.nats(tried["evidence"]), numbers.count(tried["n_parameters"]), *criteria, *kept]
+        table.add_row(f"{tried['name']}{' ←' * is_best}", *cells, style="bold" if is_best else "")
+    better = "held out: ln p(y) of rows kept from the fit, higher is better" if held_out else "lower is better"
+    table.caption, table.caption_justify = f"ln p(y) in nats per row; {better}.", "left"
+    return table
 
 
 def show_model(path: str, model: Any, names: Sequence[str]) -> None:
@@ -110,16 +131,18 @@ def _facts(task: Any, fit: Any) -> Iterable[tuple[str, str]]:
             "restarts",
             f"{len(fit.restarts)}, from {numbers.nats(low)} to {numbers.nats(high)}; {near} within 0.001 of the best",
         )
-    gaps = sum(int((column.values != column.values).sum()) for column in task.table.columns)
+    gaps = sum(column.look.n_missing for column in task.table.columns)
     if gaps:
         yield "missing", f"{numbers.count(gaps)} cells, left out of the likelihood"
+    if task.table.stream is not None:
+        yield "read", "in blocks, in each pass anew, because the file is large"
     yield from _extra_facts(task)
 
 
 def _extra_facts(task: Any) -> Iterable[tuple[str, str]]:
     extras = task.extras
-    if extras.weights is not None:
-        yield "weights", f"column {extras.weights_name}, {numbers.count(float(extras.weights.sum()))} in all"
+    if extras.weights_name is not None:
+        yield "weights", f"column {extras.weights_name}, {numbers.count(task.observations.total_weight)} in all"
     if extras.codes is not None:
         known = int((extras.codes == extras.codes).sum())
         classes = listed(component_names(task.model.about, len(extras.classes)))

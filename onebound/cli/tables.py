@@ -26,17 +26,6 @@ REASONS = {
 }
 
 
-def models_table(entries: Iterable[Any]) -> Grid:
-    """Name, story and own options of each model."""
-    table = grid("MODEL", "what it is", "its own options", left=(0, 1, 2))
-    table.columns[0].no_wrap = True
-    for entry in entries:
-        table.add_row(
-            Text(entry.name, style="cyan"), entry.summary, " ".join(f"--{option}" for option in entry.options)
-        )
-    return table
-
-
 def show_plan(plan: Any) -> None:
     """One row a latent or group of parameters, like EXPLAIN."""
     table = grid("", "name", "step", "why", left=(0, 1, 2, 3))
@@ -79,12 +68,14 @@ def results_table(fits: Sequence[Any]) -> Grid:
     return table
 
 
-def show_comparison(task: Any, fits: Sequence[Any], refused: Mapping[str, str]) -> None:
-    """The results, and who could not take part and why."""
+def show_comparison(task: Any, fits: Sequence[Any], refused: Mapping[str, str], report: str | None) -> None:
+    """The results, who could not take part and why, and where the page is."""
     show(Text(headline(task), style="bold"), Text("All from one start. Nats per row; ln p(y) = L + gap."), "")
     show(results_table(fits), "", arrivals(fits))
     for name, reason in refused.items():
         show(Text(f"{name} was left out: {reason}", style="yellow"))
+    if report is not None:
+        say(f"Wrote {report}, a page for a browser.")
 
 
 def show_demo(source: str, start: float, fits: Sequence[Any], page: Any) -> None:

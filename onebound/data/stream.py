@@ -9,14 +9,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from onebound.data.arrow_reader import choose, is_numeric, numbers, refuse_damaged, refuse_types
-from onebound.data.formats import format_of, refuse_other_format
+from onebound.data.formats import BY_ENDING, ending_of, format_of, refuse_other_format
+from onebound.data.look import Look
 from onebound.data.numpy_reader import array_names, refuse_array, unreadable
 from onebound.data.readers import existing_file
 from onebound.data.source import Source, source_of
-from onebound.data.table import check_names
+from onebound.data.table import Column, Table, check_names
 from onebound.errors import InputError, whole_number
 
 BLOCK_ROWS = 65_536
+LARGE = 1 << 27  # Bytes: below, a table is read at once, which takes about three times its size.
+MOST_PACKED = 1000  # No parquet file of numbers is packed tighter, so a smaller file cannot hold a large table.
 BUFFER = 1 << 18  # Bytes a column; without a buffer the whole column of a row group would be read at once.
 
 
@@ -53,6 +56,40 @@ def open_stream(path: str | Path, columns: Iterable[str] | None = None, *, block
         raise InputError(f"{source.name}: parquet and npy files are read in blocks, this is {what}. Convert it first.")
     refuse_other_format(source, chosen, f"is called {file.suffix.casefold()}")
     return STREAMS[chosen.name](source, None if columns is None else tuple(columns), size)
+
+
+def large_stream(path: str, columns: Iterable[str] | None, file_format: str | None) -> TableStream | None:
+    """The file as a stream, where it can be one and its numbers would take more than LARGE bytes; else None.
+
+    InputError as `open_stream` has it for a file that is there and is parquet or npy.
+    """
+    file = Path(path)
+    ending = ending_of(file)
+    by_name = BY_ENDING[ending].name if ending else ""
+    if (file_format or by_name) not in STREAMS or by_name not in STREAMS or not file.is_file():
+        return None
+    if file.name.casefold().endswith(".gz") or file.stat().st_size * MOST_PACKED < LARGE:
+        return None
+    names = None if columns is None else tuple(columns)
+    try:
+        stream = open_stream(path, names)
+    except InputError:
+        return (
+            None  # Words among the numbers, or a damaged file: the reader of tables takes them, or says what is wrong.
+        )
+    return stream if stream.n_rows * len(stream.names) * 8 > LARGE else None
+
+
+def look_through(stream: TableStream, apart: str | None = None) -> Table:
+    """The table of a stream: each column but `apart` with what one pass over it saw, and no cells."""
+    looks: dict[str, Look] = {}
+    for block in stream:
+        for name, values in zip(stream.names, block.T, strict=True):
+            here = Look.at(values)
+            looks[name] = looks[name] + here if name in looks else here
+    nothing = np.zeros(0)
+    columns = tuple(Column(n, look.kind, nothing, seen=look) for n, look in looks.items() if n != apart)
+    return Table(columns, stream.path, stream)
 
 
 class ParquetStream(TableStream):

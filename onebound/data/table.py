@@ -2,24 +2,29 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, cast, get_args
+from functools import cached_property
+from typing import TYPE_CHECKING, Literal, cast, get_args
 
 import numpy as np
 
+from onebound.data.look import Look, is_binary, is_whole
 from onebound.errors import InputError, did_you_mean
+
+if TYPE_CHECKING:
+    from onebound.data.stream import TableStream
 
 Kind = Literal["real", "count", "binary", "category"]
 KINDS: tuple[str, ...] = get_args(Kind)
 
 UNKNOWN = -1.0  # The code of a category that is not in a given list; never leaves this file.
-LARGEST_COUNT = 100  # Non-negative integers above this are measurements (years, prices) more often than counts.
 
 
 @dataclass(frozen=True)
 class Column:
     """One named column: values (N,) float64 with NaN where the cell is missing; codes 0 … V − 1 for a category.
 
-    `text` is the 1-based data row and the text of the first cell that is no number, if there is one.
+    `text` is the 1-based data row and the text of the first cell that is no number, if there is one. Of a column that
+    stays in its file `values` is empty, and `seen` is what one pass over it saw.
     """
 
     name: str
@@ -27,6 +32,12 @@ class Column:
     values: np.ndarray
     categories: tuple[str, ...] | None = None
     text: tuple[int, str] | None = None
+    seen: Look | None = None
+
+    @cached_property
+    def look(self) -> Look:
+        """Its gaps, its infinities, and what its numbers are like."""
+        return Look.at(self.values) if self.seen is None else self.seen
 
     def as_category(self, categories: Sequence[str] | None = None) -> "Column":
         """The same column as codes over its sorted distinct values; a category stays what it is.
@@ -102,14 +113,20 @@ class Column:
 
 @dataclass(frozen=True)
 class Table:
-    """Columns of equal length, and the path that they came from (for messages)."""
+    """Columns of equal length, and the path that they came from (for messages).
+
+    `stream`: where the cells are read from, block by block, if they are too many for the memory.
+    """
 
     columns: tuple[Column, ...]
     path: str
+    stream: "TableStream | None" = None
 
     @property
     def n_rows(self) -> int:
         """How many rows there are."""
+        if self.stream is not None:
+            return self.stream.n_rows
         return len(self.columns[0].values) if self.columns else 0
 
     @property
@@ -172,24 +189,7 @@ def listing(names: Iterable[str], at_most: int = 5) -> str:
 
 def numeric_column(name: str, values: np.ndarray) -> Column:
     """A column of numbers with its kind inferred: binary, count or real."""
-    present = values[~np.isnan(values)]
-    if present.size and is_binary(present).all():
-        kind: Kind = "binary"
-    elif present.size and is_whole(present).all() and present.max() <= LARGEST_COUNT:
-        kind = "count"
-    else:
-        kind = "real"
-    return Column(name, kind, values)
-
-
-def is_binary(values: np.ndarray) -> np.ndarray:
-    """Which values are 0 or 1."""
-    return (values == 0) | (values == 1)
-
-
-def is_whole(values: np.ndarray) -> np.ndarray:
-    """Which values are finite whole numbers from 0."""
-    return np.isfinite(values) & (values >= 0) & (values == np.floor(values))
+    return Column(name, Look.at(values).kind, values)
 
 
 def number_text(value: float) -> str:

@@ -1,6 +1,29 @@
-"""One generative story a file: structure × emission."""
+"""One generative story a file: structure × emission.
 
-from onebound.models.base import Latent, Model
-from onebound.models.mixture import Mixture
+Each class loads what it needs when it is first used, so that the shell can list what there is without torch.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from onebound.models.base import Latent, Model
+    from onebound.models.mixture import Mixture
+
+_HOME = {"Latent": "base", "Mixture": "mixture", "Model": "base"}
 
 __all__ = ["Latent", "Mixture", "Model"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        return getattr(import_module(f"onebound.models.{_HOME[name]}"), name)
+    raise AttributeError(f"module 'onebound.models' has no attribute {name!r}")
+
+
+def registered() -> dict[str, "type[Model]"]:
+    """Every model class of the package by its name, as model files give it."""
+    for home in _HOME.values():
+        import_module(f"onebound.models.{home}")
+    classes: dict[str, type[Model]] = __getattr__("Model").registered
+    return classes

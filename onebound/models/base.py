@@ -10,9 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from onebound.emissions.base import Part
-from onebound.errors import Infeasible
+from onebound.errors import Infeasible, InputError
 from onebound.observations import Columns, Observations
 from onebound.statistics import Statistics
+from onebound.streamed import Streamed
 from onebound.structures.base import Structure
 
 # Numbers in a block of rows × components × columns: 2 MiB of float64, about one core's share of cache.
@@ -130,12 +131,18 @@ class Model(nn.Module, ABC):
         obs = Observations.of(y)
         if obs.checked_by is self:
             return obs
-        self.check(obs)
+        for block in obs.blocks(obs.n_items):  # one, unless the rows are read in blocks
+            self.check(block)
         return replace(obs, checked_by=self)
 
     def posterior(self, y: Any) -> Structure:
         """p(z | y), exact; its `log_partition` is ln p(y).  N items"""
         obs = self.observe(y)
+        if isinstance(obs, Streamed):
+            raise InputError(
+                f"{type(self).__name__}.posterior: expected items in memory, got a stream of {obs.n_items:,}. Ask for one "
+                "block at a time: for block in obs.blocks(65_536)."
+            )
         posterior = self.latents()[0].structure(self.log_potentials(obs))
         if not self.keep_infeasible:
             bad = (posterior.infeasible & (obs.weights > 0)).nonzero().flatten()

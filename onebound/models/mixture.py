@@ -168,9 +168,8 @@ class Mixture(Model):
                 f"Mixture.initialize: how must be one of {', '.join(SEEDS)}, or labels or responsibilities, "
                 f"got {how!r}.{did_you_mean(how, SEEDS)}"
             )
-        rows = obs
-        if obs.n_items > start.SEED_ROWS:
-            rows = obs.select(torch.randperm(obs.n_items, generator=generator)[: start.SEED_ROWS].sort().values)
+        many = obs.n_items > start.SEED_ROWS
+        rows = obs.select(start.rows_for_seeds(obs.n_items, generator) if many else slice(0, obs.n_items))
         points = self.emission.coordinates(rows.y)
         seeds = SEEDS[how](points, rows.weights, self.n_components, generator)
         if rows.allowed is not None:

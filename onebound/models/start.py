@@ -9,9 +9,21 @@ from torch import Tensor
 
 # Rows among which seeds are looked for: enough to meet every cluster that holds 0.1 % of the data.
 SEED_ROWS = 20_000
+# Items up to which a permutation of all of them is drawn: beyond, it would take more memory than the rows themselves.
+PERMUTED_ROWS = 10_000_000
 # Share of each item that goes to all components alike: a component that starts with one item, or without a symbol, is
 # not stuck with a point-like covariance or an exact zero.
 SMOOTHING = 0.1
+
+
+def rows_for_seeds(n_items: int, generator: torch.Generator | None) -> Tensor:
+    """The numbers of SEED_ROWS different items, in order.  (SEED_ROWS,)"""
+    if n_items <= PERMUTED_ROWS:
+        return torch.randperm(n_items, generator=generator)[:SEED_ROWS].sort().values
+    chosen = torch.zeros(0, dtype=torch.int64)
+    while len(chosen) < SEED_ROWS:
+        chosen = torch.cat([chosen, torch.randint(n_items, (SEED_ROWS,), generator=generator)]).unique()
+    return chosen[torch.randperm(len(chosen), generator=generator)[:SEED_ROWS]].sort().values
 
 
 def k_means_plus_plus(points: Tensor, weights: Tensor, k: int, generator: torch.Generator | None) -> Tensor:

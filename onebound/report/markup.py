@@ -79,10 +79,13 @@ def write_whole(path: Path, text: str) -> None:
 
     Raises InputError where that cannot be done; then nothing is left behind.
     """
+    path = Path(os.path.realpath(path))  # Through a link to the file that it names: the link stays.
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
         if path.is_dir():
             raise IsADirectoryError(None, "it is a folder")
+        if path.exists() and not path.is_file():  # The rename would put a page in the place of /dev/null.
+            raise OSError(None, "it is a device or a pipe")
         temporary.write_text(text, encoding="utf-8", newline="\n")
         os.replace(temporary, path)
     except OSError as error:

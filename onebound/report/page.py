@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from onebound.errors import InputError
+from onebound.observations import Observations
 from onebound.report import numbers
 from onebound.report.markup import document, figure, note, table, table_row, write_whole
 from onebound.report.parameters import gaussian_part
-from onebound.report.pictures import scatter_figure
+from onebound.report.pictures import POINTS, sample, scatter_figure
 from onebound.report.sections import EVIDENCE, WHY, climbs, footer, parameters, plans, profiles, scatter
 from onebound.report.style import colours
 from onebound.report.traces import labels
@@ -31,8 +32,8 @@ def write_comparison(
 ) -> None:
     """Write one self-contained HTML page that compares several fits of one model to the same data.
 
-    fits: what `onebound.fit` returned, one an algorithm; y: the data (N, D); names: the D columns'; subtitle: where the
-    data come from. Numbers are means per row, in nats. The file appears whole or not at all.
+    fits: what `onebound.fit` returned, one an algorithm; y: the data (N, D) or an Observations; names: the D
+    columns'; subtitle: where the data come from. Numbers are means per row, in nats. The file appears whole or not at all.
     Raises InputError if there is nothing to compare, or if the file cannot be written.
     """
     if not fits:
@@ -42,14 +43,14 @@ def write_comparison(
 
 def comparison_page(title: str, fits: Sequence[Any], y: Any, names: Sequence[str], subtitle: str | None = None) -> str:
     """The text of that page."""
-    best = best_fit(fits)
+    best, obs = best_fit(fits), Observations.of(y)
     sections = [
         f"<h1>{escape(title)}</h1>",
         f'<p class="subtitle">{escape(subtitle)}</p>' if subtitle else "",
         *_explanation(fits),
         *_results(fits, best),
         *climbs(fits),
-        *_data(fits, best, y, names),
+        *_data(fits, best, sample(obs, POINTS), names, obs.n_items),
         *parameters(fits[best].model, names, f"The best fit, {labels(fits)[best]}, in the units of the data."),
         *plans(fits),
         footer(subtitle),
@@ -125,13 +126,14 @@ def _pace(fits: Sequence[Any], best: int) -> str:
     return f"<p>{escape(text)}</p>"
 
 
-def _data(fits: Sequence[Any], best: int, y: Any, names: Sequence[str]) -> list[str]:
+def _data(fits: Sequence[Any], best: int, drawn: Observations, names: Sequence[str], n_rows: int) -> list[str]:
     model, label = fits[best].model, labels(fits)[best]
     parts = []
     if gaussian_part(model.emission):
-        parts.append(scatter(model, y, names, f"The data and the components of {label}", f"The best fit, {label}. "))
+        told = f"The data and the components of {label}", f"The best fit, {label}. "
+        parts.append(scatter(model, drawn, names, *told, of=n_rows))
         small = [
-            _small_scatter(fit, other, i, y, names)
+            _small_scatter(fit, other, i, drawn, names)
             for i, (fit, other) in enumerate(zip(fits, labels(fits), strict=True))
             if i != best
         ]

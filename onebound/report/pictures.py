@@ -90,7 +90,7 @@ def n_drawn(y: Any) -> tuple[int, int]:
 def sample(obs: Observations, points: int) -> Observations:
     """At most that many items, in their order."""
     if obs.n_items <= points:
-        return obs
+        return obs.select(slice(0, obs.n_items))  # In memory, wherever they come from.
     picked = np.random.default_rng(0).choice(obs.n_items, points, replace=False)
     return obs.select(torch.as_tensor(np.sort(picked)))
 

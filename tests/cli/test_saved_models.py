@@ -214,6 +214,14 @@ def test_the_report_is_one_page(shell: Shell, saved: str, faithful: str) -> None
     assert "Wrote report.html" in ok(shell("report", saved, faithful))
     assert Path("report.html").read_text().lower().startswith("<!doctype html>")
     ok(shell("report", saved, "-o", "alone.html"))
+    told = ok(shell("fit", "gaussian-mixture", faithful, "--report", "fit.html"))
+    assert "Wrote fit.html" in told
+    assert "The climb" in Path("fit.html").read_text()
+    told = ok(shell("compare", "gaussian-mixture", faithful, "--max-iter", "3", "--report", "all.html"))
+    assert "Wrote all.html" in told
+    assert all(name in Path("all.html").read_text() for name in ("EM", "EG", "VAE", "MCEM", "HardEM"))
+    ok(shell("continue", saved, faithful, "--report", "again.html", "--json"))
+    assert Path("again.html").exists()
 
 
 @pytest.mark.parametrize("args", [("show",), ("score", "y.csv"), ("predict", "y.csv"), ("fit", "y.csv")])

@@ -74,6 +74,7 @@ LINES = [
     ("a bad time", ["fit", "mixed-mixture", "mixed.csv", "--checkpoint", "c", "--every", "soon"], "30s, 5m or 1h"),
     ("no checkpoint", ["fit", "mixed-mixture", "mixed.csv", "--every", "5m"], "--checkpoint FILE"),
     ("one file twice", ["fit", "mixed-mixture", "mixed.csv", "--checkpoint", "c", "-o", "c"], "two files"),
+    ("one page twice", ["compare", "mixed-mixture", "mixed.csv", "--report", "mixed.csv"], "is the data file itself"),
 ]
 
 

@@ -24,7 +24,7 @@ from onebound.report import (
     restarts_figure,
 )
 from onebound.report.displays import Display
-from onebound.report.notebook import bound_html, fit_html, plan_html
+from onebound.report.notebook import fit_html
 from onebound.report.survey import survey
 
 pytestmark = pytest.mark.xdist_group("report")
@@ -120,12 +120,12 @@ def test_the_strip_shows_every_start_and_marks_the_best() -> None:
 
 def test_a_notebook_shows_fit_plan_and_bound() -> None:
     fit = geyser_fits()[0]
-    shown = Reader(fit_html(fit))
+    shown = Reader(fit._repr_html_())
     assert f"L, nats per row{numbers.nats(fit.bound)}" in shown.text
     assert len(shown.all("svg")) == 1
-    assert all(row["why"] in Reader(plan_html(fit.plan)).text for row in fit.plan.rows)
+    assert all(row["why"] in Reader(fit.plan._repr_html_()).text for row in fit.plan.rows)
     b = ob.bound(fit.model, geyser_rows())
-    text = Reader(bound_html(b)).text
+    text = Reader(b._repr_html_()).text
     assert numbers.nats(b.mean()["evidence"]) in text
     assert f"item {int(b.evidence.argmin())}: {numbers.nats(float(b.evidence.min()))}" in text
 
