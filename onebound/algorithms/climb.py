@@ -204,18 +204,25 @@ class Climb:
             bound = self._q(here) / here.weight
         previous = self.trace[-1]
         self._append("M", bound, None, None, repairs=done.repairs)
-        if self.algorithm.m_step.needs_closed_form and complete:
-            self._check_m(here, previous, before)
+        if before:
+            falls = {
+                part: b - a for (part, b), a in zip(before.items(), self._q_by_component(here).values(), strict=True)
+            }
+            require_risen(
+                self.algorithm.name,
+                previous,
+                self.trace[-1],
+                self.total_weight,
+                self.model.rounding * here.scale,
+                falls,
+            )
+        elif self.inexact and self.algorithm.m_step.needs_closed_form:
+            self._note_fall(previous, self.model.rounding * here.scale)
 
-    def _check_m(self, here: Sweep, previous: Record, before: dict[str, torch.Tensor]) -> None:
-        """L has risen; where the closed form is not the maximum, a fall is recorded instead of raised."""
-        now, rounding = self.trace[-1], self.model.rounding * here.scale
-        if self.inexact:
-            if fallen(previous, now, self.total_weight) > rounding:
-                now.repairs += (f"L fell at the M step: {self.inexact}",)
-            return
-        falls = {part: b - a for (part, b), a in zip(before.items(), self._q_by_component(here).values(), strict=True)}
-        require_risen(self.algorithm.name, previous, now, self.total_weight, rounding, falls)
+    def _note_fall(self, previous: Record, rounding: float) -> None:
+        """Where the closed form is not the maximum, a fall of L is no broken promise: it is recorded."""
+        if fallen(previous, self.trace[-1], self.total_weight) > rounding:
+            self.trace[-1].repairs += (f"L fell at the M step: {self.inexact}",)
 
     def _append(
         self,

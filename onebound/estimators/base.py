@@ -20,6 +20,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from onebound.algorithms import EG, EM, VAE, Algorithm, Fit, fit
+from onebound.algorithms.choose import Criteria
 from onebound.algorithms.climb import threads_for
 from onebound.bound import Bound, bound
 from onebound.emissions import Emission
@@ -166,14 +167,14 @@ class MixtureEstimator(DensityMixin, BaseEstimator, ABC):
             self._begin(model, data, rng)
         rule = LastTwo(self.tol, self._last_e if again else -math.inf, progress)
         # Only an algorithm that needs a seed draws one: the starts' own numbers must stay those of scikit-learn.
-        seed = int(rng.randint(2**31 - 1)) if self.algorithm == "vae" else 0
+        generator = seeded(rng) if self.algorithm == "vae" else None
         result = fit(
             model,
             data.obs,
             ALGORITHMS[self.algorithm](),
             max_iter=self.max_iter,
             tol=0.0,
-            generator=torch.Generator().manual_seed(seed),
+            generator=generator,
             callbacks=[rule],
         )
         progress.end(result.bound, rule.converged)
@@ -227,25 +228,25 @@ class MixtureEstimator(DensityMixin, BaseEstimator, ABC):
         rng = check_random_state(self.random_state)
         counts = rng.multinomial(n_samples, self.model_.weights.numpy())
         z = np.repeat(np.arange(self.n_components), counts)
-        generator = torch.Generator().manual_seed(int(rng.randint(2**31 - 1)))
-        return self.model_.emission.sample(torch.from_numpy(z), generator).numpy(), z
+        return self.model_.emission.sample(torch.from_numpy(z), seeded(rng)).numpy(), z
 
     def aic(self, X: Any) -> float:
         """Akaike's criterion, −2 Σ ln p + 2 × parameters: lower is better."""
-        return float(-2 * self.score_samples(X).sum(dtype=np.float64) + 2 * self._n_parameters())
+        return self._criteria(X).aic
 
     def bic(self, X: Any) -> float:
         """The Bayesian information criterion, −2 Σ ln p + parameters × ln N: lower is better."""
-        log_prob = self.score_samples(X)
-        return float(-2 * log_prob.sum(dtype=np.float64) + self._n_parameters() * math.log(len(log_prob)))
+        return self._criteria(X).bic
 
     def icl(self, X: Any) -> float:
-        """The integrated completed likelihood, BIC + 2 Σ H(q): BIC that also asks for clear-cut components.
+        """The integrated completed likelihood, BIC + 2 Σ H(q): BIC that also asks for clear-cut components."""
+        return self._criteria(X).icl
 
-        Source: Biernacki, Celeux & Govaert 2000, with the posterior's entropy for the uncertainty of the labels.
-        """
-        entropy = self._each(self._seen(X)[1], lambda posterior: posterior.entropy)
-        return self.bic(X) + 2 * float(entropy.sum())
+    def _criteria(self, X: Any) -> Criteria:
+        obs = self._seen(X)[1]
+        each = self._each(obs, lambda posterior: torch.stack([posterior.log_partition, posterior.entropy], -1))
+        log_evidence, entropy = each.sum(0).tolist()
+        return Criteria.of(self._n_parameters(), log_evidence, entropy, float(obs.n_items))
 
     # --- the way in --------------------------------------------------------------------------------------------------
 
@@ -276,6 +277,11 @@ class MixtureEstimator(DensityMixin, BaseEstimator, ABC):
         tags = super().__sklearn_tags__()
         tags.input_tags.allow_nan = self.missing == "marginalize"
         return tags
+
+
+def seeded(rng: np.random.RandomState) -> torch.Generator:
+    """A generator of torch's that begins where NumPy's says."""
+    return torch.Generator().manual_seed(int(rng.randint(2**31 - 1)))
 
 
 def bound_of_all(model: Mixture, obs: Observations, q: Any = None) -> Bound:

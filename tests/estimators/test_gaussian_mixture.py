@@ -238,3 +238,19 @@ def test_k_means_sees_a_subsample_of_many_rows(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(starts, "KMEANS_ROWS", 50)
     part = GaussianMixture(2, random_state=0).fit(X)
     np.testing.assert_allclose(np.sort(part.means_, 0), np.sort(whole.means_, 0), atol=0.05)
+
+
+@pytest.mark.parametrize("library", ["pandas", "polars"])
+def test_a_data_frame_goes_in_and_its_names_are_kept(library: str) -> None:
+    frames = pytest.importorskip(library, reason="data frames are an optional way in")
+    X = clouds()
+    frame = frames.DataFrame({"height": X[:, 0], "weight": X[:, 1]})
+    mixture = GaussianMixture(2, random_state=0).fit(frame)
+    assert mixture.feature_names_in_.tolist() == ["height", "weight"]
+    np.testing.assert_array_equal(mixture.predict(frame), GaussianMixture(2, random_state=0).fit_predict(X))
+    other = frames.DataFrame({"length": X[:, 0], "weight": X[:, 1]})
+    with pytest.raises(ValueError, match="feature names should match"):
+        mixture.predict(other)
+    gaps = frames.DataFrame({"height": X[:, 0], "weight": [np.nan] * len(X)})
+    with pytest.raises(ValueError, match="column 'weight' must have an observed value"):
+        GaussianMixture(covariance_type="diag", missing="marginalize").fit(gaps)
