@@ -239,7 +239,7 @@ class Search:
             self.algorithm.e_step.recognition.load_state_dict(self._fresh)  # type: ignore[attr-defined]
 
     def _finish(self, climb: Climb) -> None:
-        parameters, psi = copy.deepcopy(self.model.state_dict()), _recognition_state(climb.algorithm)
+        parameters, psi = {k: v.clone() for k, v in self.model.state_dict().items()}, _recognition_state(climb.algorithm)
         ended = Kept(climb.trace, climb.reason, parameters, psi, climb)
         self.finals.append(ended.objective)
         self.seconds += climb.seconds

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 import warnings
 from abc import ABC, abstractmethod
@@ -154,7 +153,7 @@ class MixtureEstimator(DensityMixin, BaseEstimator, ABC):
         reached: list[dict[str, torch.Tensor]] = []
         for start in range(1 if again else self.n_init):
             climbs.append(self._climb(start, model, data, rng, again))
-            reached.append(copy.deepcopy(model.state_dict()))
+            reached.append({k: v.clone() for k, v in model.state_dict().items()})
         self.restarts_ = [climb.objective() for climb in climbs]
         best = int(np.argmax(self.restarts_))
         model.load_state_dict(reached[best])
