@@ -64,6 +64,8 @@ class Climb:
         self.inexact = next((part.inexact for part in model.parts() if part.inexact), "")
         self.m_run = self._start_m()
         self.psi = self._start_psi()
+        self._theta = [p.detach() for p in model.parameters()] + list(model.buffers())
+        self._sufficient = all(p.sufficient for p in model.parts())
         self._reached: Sweep | None = None
         self._asked_to_stop = self._stationary = False
         self._state: dict[str, Any] | None = None
@@ -116,7 +118,8 @@ class Climb:
         return self._sweep(self.obs, statistics=self.statistics and not final, backward=backward)
 
     def _m_step(self, here: Sweep) -> None:
-        before = self._q_by_component(here)
+        exact = self.algorithm.m_step.needs_closed_form and not self.inexact
+        before = [t.clone() for t in self._theta] if exact else []
         done = self.m_run.step(here, self._again, self.iteration)
         self.passes += done.passes
         self._reached = done.reached
@@ -176,10 +179,17 @@ class Climb:
         return float(self.model.expected_log_joint(here.statistics) + here.statistics.tensor("entropy"))
 
     @torch.no_grad()
-    def _q_by_component(self, here: Sweep) -> dict[str, torch.Tensor]:
-        if here.statistics is None or self.inexact or not self.algorithm.m_step.needs_closed_form:
-            return {}
-        return self.model.expected_log_joint_parts(here.statistics)
+    def _falls(self, here: Sweep, before: list[torch.Tensor]) -> dict[str, torch.Tensor]:
+        """How much each part of L fell in an M step, by component: Θ goes back for a moment to where it was `before`."""
+        assert here.statistics is not None
+        after = [t.clone() for t in self._theta]
+        now = self.model.expected_log_joint_parts(here.statistics)
+        for t, old in zip(self._theta, before, strict=True):
+            t.copy_(old)
+        then = self.model.expected_log_joint_parts(here.statistics)
+        for t, new in zip(self._theta, after, strict=True):
+            t.copy_(new)
+        return {part: then[part] - now[part] for part in now}
 
     def _record_e(self, here: Sweep, running: bool = False) -> None:
         bound, evidence, gap = (x / here.weight for x in (here.bound, here.evidence, here.gap))
@@ -195,8 +205,8 @@ class Climb:
                 self.algorithm.name, previous, self.trace[-1], self.total_weight, self.model.rounding * here.scale
             )
 
-    def _record_m(self, here: Sweep, done: Step, before: dict[str, torch.Tensor]) -> None:
-        complete = here.statistics is not None and all(p.sufficient for p in self.model.parts())
+    def _record_m(self, here: Sweep, done: Step, before: list[torch.Tensor]) -> None:
+        complete = here.statistics is not None and self._sufficient
         bound: float | None = None
         if done.reached is not None:  # a line search has re-run E: L of its own last q
             bound = done.reached.bound / done.reached.weight
@@ -205,16 +215,13 @@ class Climb:
         previous = self.trace[-1]
         self._append("M", bound, None, None, repairs=done.repairs)
         if before:
-            falls = {
-                part: b - a for (part, b), a in zip(before.items(), self._q_by_component(here).values(), strict=True)
-            }
             require_risen(
                 self.algorithm.name,
                 previous,
                 self.trace[-1],
                 self.total_weight,
                 self.model.rounding * here.scale,
-                falls,
+                lambda: self._falls(here, before),
             )
         elif self.inexact and self.algorithm.m_step.needs_closed_form:
             self._note_fall(previous, self.model.rounding * here.scale)

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from onebound.emissions.completing import CompletingGaussian
 from onebound.emissions.gaussian_base import ABOVE, GaussianEmission
 from onebound.errors import InputError, NonFinite, did_you_mean
 from onebound.numerics import from_tril, to_tril
@@ -16,10 +17,9 @@ TINY = torch.finfo(torch.float64).tiny
 WEAK = 1e-13
 
 
-class _Dense(GaussianEmission):
+class _Dense(CompletingGaussian):
     """Covariances with all their off-diagonal entries: Σ = floor · I + L Lᵀ, a factor L for each (K or 1, D, D)."""
 
-    takes_missing = False
     how_maximized = "weighted means and scatter matrices"
 
     def __init__(self, n_components: int, n_features: int, **options: Any) -> None:
@@ -66,6 +66,8 @@ class _Dense(GaussianEmission):
         return inverse, 2 * factor.diagonal(dim1=-2, dim2=-1).log().sum(-1)
 
     def _norms(self, diff: Tensor, observed: Tensor | None) -> Tensor:
+        if observed is not None:
+            return self._marginal_norms(diff, observed)
         inverse, log_det = self._inverse_factor()
         return (diff @ inverse.mT).square().sum(-1) + log_det.unsqueeze(-1)
 
@@ -150,6 +152,15 @@ class TiedGaussian(_Dense):
     def _pooled(self, x: Tensor) -> Tensor:
         return x.sum(0, keepdim=True)
 
+    def _gathered(self, scatter: Tensor) -> Tensor:
+        return scatter.sum(0, keepdim=True)
+
+    def _energy(self, scatter: Tensor, count: Tensor) -> Tensor:
+        """Only the components' common scatter is known, so its trace is shared out by their counts."""
+        inverse, log_det = self._inverse_factor()
+        trace = (inverse @ scatter * inverse).sum((-2, -1))  # (1,)
+        return trace * count / count.sum().clamp_min(torch.finfo(count.dtype).tiny) + count * log_det
+
 
 class _Axis(GaussianEmission):
     """Covariances without off-diagonal entries: σ² = floor + exp(log_excess), (K, D or 1). Missing cells are masked."""
@@ -159,6 +170,10 @@ class _Axis(GaussianEmission):
     def __init__(self, n_components: int, n_features: int, **options: Any) -> None:
         super().__init__(n_components, n_features, **options)
         self.log_excess = nn.Parameter(torch.zeros(n_components, self._width(), dtype=torch.float64))
+
+    def conditional_mean(self, y: Tensor, context: Tensor | None = None) -> Tensor:
+        """μ_k, whatever is observed.  (N, D) → (N, K, D)"""
+        return self.mean.expand(len(y), -1, -1)
 
     def _width(self) -> int:
         return self.n_features
@@ -180,6 +195,10 @@ class _Axis(GaussianEmission):
 
     def _smallest(self) -> float:
         return float(self._variances().detach().min())
+
+    def _inverse_factor(self) -> tuple[Tensor, Tensor]:
+        variance = self._variances().expand(-1, self.n_features)  # (K, D)
+        return variance.rsqrt(), variance.log().sum(-1)
 
     def _norms(self, diff: Tensor, observed: Tensor | None) -> Tensor:
         variance = self._variances()  # (K, D or 1)

@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
+from onebound.emissions import gaussian_pass
 from onebound.emissions.base import ROUNDING, Emission
 from onebound.emissions.priors import NormalInverseWishart
 from onebound.errors import InputError, Singular
-from onebound.observations import Columns
-from onebound.statistics import Statistics
+from onebound.observations import Columns, Observations
+from onebound.statistics import ExactSums, Statistics
 
 LOG_2PI = math.log(2 * math.pi)
 # A component with less than this share of the weight has nothing to say about its parameters: it keeps them.
@@ -83,9 +85,17 @@ class GaussianEmission(Emission):
     def _pooled(self, x: Tensor) -> Tensor:
         """A scatter, or a count that goes with one, summed over what shares one covariance."""
 
+    def _gathered(self, scatter: Tensor) -> Tensor:
+        """Scatters (K, …) in the shape that the statistics keep: where all share one covariance, their sum alone."""
+        return scatter
+
     @abstractmethod
     def _energy(self, scatter: Tensor, count: Tensor) -> Tensor:
         """tr(Σ⁻¹ scatter) + count · ln |Σ|, pooled or not.  (K or fewer,)"""
+
+    @abstractmethod
+    def _inverse_factor(self) -> tuple[Tensor, Tensor]:
+        """C⁻¹ and ln |Σ|, where Σ = C Cᵀ: (K or 1, D, D) or the diagonals (K, D), and (K or 1,)."""
 
     @abstractmethod
     def _variances(self) -> Tensor:
@@ -174,6 +184,19 @@ class GaussianEmission(Emission):
         return -0.5 * (self._norms(diff, observed) + total).T
 
     @torch.no_grad()
+    def exact_pass(self, obs: Observations, log_weights: Tensor, *, statistics: bool) -> ExactSums | None:
+        """All E steps of a mixture of these components in one fused pass; None for missing cells and other devices."""
+        if obs.context is not None or obs.y.device.type != "cpu":
+            return None
+        inverse, log_det = self._inverse_factor()
+        constant = log_weights - 0.5 * (log_det + (LOG_2PI + 2 * self.scale.log()).sum())  # (K,)
+        point, units = self.standard_mean.detach(), (self.location.numpy(), self.scale.numpy())
+        found = gaussian_pass.exact_sums(obs, units, point, inverse, constant, statistics=statistics)
+        if found is None or found.statistics is None:
+            return found
+        return replace(found, statistics=Statistics(found.statistics.sums, {"mean": point.clone()}))
+
+    @torch.no_grad()
     def sample(self, z: Tensor, generator: torch.Generator | None = None, context: Tensor | None = None) -> Tensor:
         """y = μ_z + L_z ε.  (N,) → (N, D)"""
         noise = torch.randn(len(z), self.n_features, dtype=torch.float64, generator=generator)
@@ -195,7 +218,7 @@ class GaussianEmission(Emission):
             {
                 "count": cells.clone(),  # (K, D): observed cells
                 "first": (r.unsqueeze(1) @ diff).squeeze(1),  # (K, D)
-                "second": self._second(diff, r),
+                "second": self._gathered(self._second(diff, r)),
             },
             {"mean": point.clone()},
         )
@@ -206,7 +229,7 @@ class GaussianEmission(Emission):
         square = self._outer(shift, shift)
         count = self._count(statistics.tensor("count"))
         cross = self._outer(statistics.tensor("first"), shift)
-        return statistics.tensor("second") - 2 * cross + _like(count, square) * square
+        return statistics.tensor("second") + self._gathered(_like(count, square) * square - 2 * cross)
 
     def expected_log_prob(self, statistics: Statistics) -> Tensor:
         """Σ r ln N(y; μ_k, Σ_k) under the current parameters.  (K,), nats"""
@@ -227,7 +250,7 @@ class GaussianEmission(Emission):
         )
         scatter, cells = self._scatter(statistics, mean), self._count(count)
         if self.prior:
-            scatter, cells = scatter + strength * self._outer(mean, mean), cells + float(strength > 0)
+            scatter, cells = scatter + self._gathered(strength * self._outer(mean, mean)), cells + float(strength > 0)
         scatter, cells = self._pooled(scatter), self._pooled(cells)
         if self.prior:
             prior_scatter, prior_count = self._prior_scatter()
