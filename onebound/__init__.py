@@ -46,6 +46,7 @@ _PACKAGES = (
     "data",
     "emissions",
     "errors",
+    "estimators",
     "models",
     "numerics",
     "observations",

@@ -45,6 +45,13 @@ def flat(trace: Sequence[Record], window: int, tol: float) -> bool:
     return abs(now - then) < tol * (1 + abs(now))
 
 
+def fallen(previous: Record, now: Record, weight: float) -> float:
+    """By how much the objective fell, in nats summed over items; 0 where it is not known."""
+    if previous.objective is None or now.objective is None:
+        return 0.0
+    return (previous.objective - now.objective) * weight
+
+
 def require_risen(
     name: str,
     previous: Record,
@@ -58,9 +65,7 @@ def require_risen(
     `rounding` is that much, in nats, summed over items. `falls_by_part`: how much each part's share of L fell, by
     component, to name the culprit.
     """
-    if previous.objective is None or now.objective is None:
-        return
-    fall = (previous.objective - now.objective) * weight
+    fall = fallen(previous, now, weight)
     if fall <= rounding:
         return
     falls = falls_by_part()

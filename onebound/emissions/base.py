@@ -27,6 +27,7 @@ class Part:
     closed_form: bool
     sufficient: bool
     how: str  # how the closed form is computed, or why there is none
+    inexact: str = ""  # why the closed form is not the maximum, so that L may fall there; "" where it is
 
 
 class Emission(nn.Module, ABC):
@@ -121,12 +122,18 @@ class Emission(nn.Module, ABC):
                 self.closed_form,
                 self.sufficient,
                 f"{type(self).__name__}: {self.how_maximized}" if self.closed_form else self.why_not(),
+                self.inexact,
             )
         ]
 
     def why_not(self) -> str:
         """Why there is no closed form, a sentence."""
         return f"the M step of {type(self).__name__} has no closed form."
+
+    @property
+    def inexact(self) -> str:
+        """Why `maximize` does not end at the maximum, a phrase; "" where it does, and L cannot fall."""
+        return ""
 
     def log_prior(self) -> Tensor:
         """ln p(Θ) up to a constant, nats; 0 without a prior."""

@@ -204,8 +204,8 @@ class Mixture(Model):
         self, obs: Observations, generator: torch.Generator | None, how: Any
     ) -> Callable[[Observations], Tensor]:
         if not isinstance(how, str):
-            given = _given(how, obs.n_items, self.n_components)
-            return lambda block: given[block.first - obs.first :][: block.n_items]
+            given, k = _given(how, obs.n_items, self.n_components), self.n_components
+            return lambda block: _as_responsibilities(given[block.first - obs.first :][: block.n_items], k)
         if how not in SEEDS:
             raise InputError(
                 f"Mixture.initialize: how must be one of {', '.join(SEEDS)}, or labels or responsibilities, "
@@ -275,10 +275,10 @@ class Mixture(Model):
 
 
 def _given(how: Any, n_items: int, k: int) -> Tensor:
-    """Labels (N,) or responsibilities (N, K) as responsibilities."""
+    """Labels (N,) as they are, or responsibilities (N, K) that add up to 1."""
     r = torch.as_tensor(how)
     if r.shape == (n_items,) and not r.is_floating_point() and bool(((r >= 0) & (r < k)).all()):
-        return torch.nn.functional.one_hot(r.long(), k).to(torch.float64)
+        return r.long()
     r = r.to(torch.float64)
     if r.shape != (n_items, k) or bool((r < 0).any()) or not bool((r.sum(-1) > 0).all()):
         raise InputError(
@@ -286,3 +286,8 @@ def _given(how: Any, n_items: int, k: int) -> Tensor:
             f"with positive rows, got shape {tuple(r.shape)}."
         )
     return r / r.sum(-1, keepdim=True)
+
+
+def _as_responsibilities(given: Tensor, k: int) -> Tensor:
+    """Labels (n,) as rows of zeros with a one; responsibilities as they are.  (n, K)"""
+    return torch.nn.functional.one_hot(given, k).to(torch.float64) if given.ndim == 1 else given
