@@ -59,7 +59,9 @@ class CompletingGaussian(GaussianEmission):
             seen = (d * share.unsqueeze(-1)).mT @ d  # (K, P, D, D)
             second += (b @ seen @ b.mT + total[..., None, None] * (s @ s.mT)).sum(1)  # (K, D, D)
         count = r.sum(-1, keepdim=True).expand_as(point).clone()
-        return Statistics({"count": count, "first": first, "second": self._gathered(second)}, {"mean": point.detach().clone()})
+        return Statistics(
+            {"count": count, "first": first, "second": self._gathered(second)}, {"mean": point.detach().clone()}
+        )
 
     @torch.no_grad()
     def latent_entropy(self, y: Tensor, weights: Tensor) -> Tensor:
