@@ -83,7 +83,7 @@ def whole_or_nothing(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
     """A file under a temporary name in the folder of `path`, renamed at the end; after an error there is nothing."""
     target = Path(os.path.realpath(path))  # Through a link to the file that it names: the link stays.
     if target.exists() and not target.is_file():
-        raise StoreError(
+        raise StoreError(f"save: cannot write {path}: is no regular file, and a rename would replace it. Name another.")
             f"save: cannot write {path}: it is no regular file, and a rename would replace it. Name another."
         )
     try:
