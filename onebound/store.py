@@ -84,8 +84,6 @@ def whole_or_nothing(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
     target = Path(os.path.realpath(path))  # Through a link to the file that it names: the link stays.
     if target.exists() and not target.is_file():
         raise StoreError(f"save: cannot write {path}: is no regular file, and a rename would replace it. Name another.")
-            f"save: cannot write {path}: it is no regular file, and a rename would replace it. Name another."
-        )
     try:
         handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
         try:
