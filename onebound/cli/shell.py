@@ -54,7 +54,7 @@ class Shell(click.Group):
             sys.stdout = None
             sys.exit(0)
         except SystemExit:
-            if isinstance(sys.stdout, PacifyFlushWrapper):  # click saw the same first, and calls it a failure.
+            if type(sys.stdout) is PacifyFlushWrapper:  # click saw the same first, and calls it a failure.
                 sys.exit(0)
             raise
         except Exception as error:
