@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 _PUBLIC = {
+    "choose": "algorithms",
     "fit": "algorithms",
     "plan": "algorithms",
     "EM": "algorithms",
@@ -23,12 +24,14 @@ _PUBLIC = {
     "Algorithm": "algorithms",
     "Amortized": "algorithms",
     "Argmax": "algorithms",
+    "Choice": "algorithms",
     "ClosedForm": "algorithms",
     "Exact": "algorithms",
     "Fit": "algorithms",
     "Gradient": "algorithms",
     "Plan": "algorithms",
     "PosteriorSamples": "algorithms",
+    "Squared": "algorithms",
     "Record": "algorithms",
     "bound": "bound",
     "Bound": "bound",
@@ -43,6 +46,7 @@ _PACKAGES = (
     "data",
     "emissions",
     "errors",
+    "estimators",
     "models",
     "numerics",
     "observations",
@@ -153,6 +157,9 @@ if TYPE_CHECKING:
         Argmax as Argmax,
     )
     from onebound.algorithms import (
+        Choice as Choice,
+    )
+    from onebound.algorithms import (
         ClosedForm as ClosedForm,
     )
     from onebound.algorithms import (
@@ -175,6 +182,12 @@ if TYPE_CHECKING:
     )
     from onebound.algorithms import (
         Record as Record,
+    )
+    from onebound.algorithms import (
+        Squared as Squared,
+    )
+    from onebound.algorithms import (
+        choose as choose,
     )
     from onebound.algorithms import (
         fit as fit,

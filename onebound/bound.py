@@ -22,7 +22,8 @@ from onebound.observations import Observations, weighted_total
 class Bound:
     """L of each item, in nats: (N,) tensors in both readings, with the items' weights.
 
-    `evidence_is` says whether `evidence` (and so `gap`) is "exact" or an "estimate".
+    `evidence_is` says whether `evidence` (and so `gap`) is "exact" or an "estimate". `n_items`: of how many items the
+    rows are the means; None for a row each.
     """
 
     expected_log_joint: Tensor
@@ -31,6 +32,7 @@ class Bound:
     gap: Tensor
     weights: Tensor
     evidence_is: str = "exact"
+    n_items: int | None = None
 
     @property
     def value(self) -> Tensor:
@@ -53,7 +55,7 @@ class Bound:
         m = self.mean()
         return (
             f"Bound(L = {m['bound']:.6f}, ln p(y) = {m['evidence']:.6f}, gap = {m['gap']:.3g} nats per item; "
-            f"{len(self.weights)} items, evidence {self.evidence_is})"
+            f"{len(self.weights) if self.n_items is None else self.n_items} items, evidence {self.evidence_is})"
         )
 
 

@@ -24,6 +24,7 @@ from onebound.algorithms import (
     MStep,
     PosteriorSamples,
     Record,
+    Squared,
 )
 from onebound.algorithms.climb import Limits
 from onebound.algorithms.fit import Kept, Search
@@ -33,7 +34,7 @@ from onebound.recognition import CategoricalRecognition
 from onebound.store import built, described, filled, read, write
 
 E_STEPS: dict[str, type[EStep]] = {c.__name__: c for c in (Exact, PosteriorSamples, Argmax, Amortized)}
-M_STEPS: dict[str, type[MStep]] = {c.__name__: c for c in (ClosedForm, Gradient)}
+M_STEPS: dict[str, type[MStep]] = {c.__name__: c for c in (ClosedForm, Gradient, Squared)}
 
 
 class Checkpoint:

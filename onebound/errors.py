@@ -43,6 +43,10 @@ class NonFinite(OneboundError, ArithmeticError):
     """A number that must be finite is NaN or infinite."""
 
 
+class Singular(OneboundError, ValueError):
+    """A covariance is singular, and nothing was allowed to mend it."""
+
+
 class StoreError(OneboundError, ValueError):
     """A model file cannot be written, or is not what it claims to be."""
 

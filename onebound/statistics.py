@@ -10,6 +10,22 @@ from torch import Tensor
 
 
 @dataclass(frozen=True)
+class ExactSums:
+    """What one pass of exact E steps over all items leaves: sums over items, each times its weight.
+
+    `evidence`: ln p(y), which is L too; `scale`: 1 + |ln p(y)|; `counts`: how many items each part of z is expected to
+    explain; `statistics`: expected complete-data statistics.
+    """
+
+    weight: float
+    evidence: float
+    entropy: float
+    scale: float
+    counts: Tensor | None = None
+    statistics: Statistics | None = None
+
+
+@dataclass(frozen=True)
 class Statistics:
     """Named sums (tensors, or Statistics of a part) and the fixed point that they were taken about.
 

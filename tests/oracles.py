@@ -67,6 +67,17 @@ def log_joint(model: ob.models.Model, obs: ob.Observations) -> np.ndarray:
     return table
 
 
+def conditional(mean: np.ndarray, cov: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """E[y | observed cells] and Cov[y | observed cells] of one Gaussian row, 0 where observed.  (D,), (D, D)"""
+    seen = ~np.isnan(y)
+    o, m = np.flatnonzero(seen), np.flatnonzero(~seen)
+    slope = cov[np.ix_(m, o)] @ np.linalg.inv(cov[np.ix_(o, o)])
+    filled, spread = y.copy(), np.zeros_like(cov)
+    filled[m] = mean[m] + slope @ (y[o] - mean[o])
+    spread[np.ix_(m, m)] = cov[np.ix_(m, m)] - slope @ cov[np.ix_(o, m)]
+    return filled, spread
+
+
 def evidence(joint: np.ndarray) -> np.ndarray:
     """ln Σ_z p(z, y), item by item."""
     tops = joint.max(-1)

@@ -42,12 +42,15 @@ CASES: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
     "fewer rows than components": (lambda: ob.fit(gaussian(5), TABLE), InputError, "5 in all, got 4"),
     "constant column": (lambda: ob.fit(gaussian(), [[1.0, 2.0], [2.0, 2.0]]), InputError, "column 1 must vary"),
     "all rows equal": (lambda: ob.fit(gaussian(), [[1.0, 2.0]] * 4), InputError, "column 0 must vary"),
-    "a missing cell": (lambda: ob.fit(gaussian(), [[1.0, NAN], *TABLE]), InputError, "column 1.*nan in item 0"),
-    "a missing cell, tied": (lambda: ob.fit(gaussian(2, "tied"), [*TABLE, [NAN, 1.0]]), InputError, "item 4"),
     "nothing observed": (
         lambda: ob.fit(gaussian(2, "diag"), [[NAN, 1.0], [NAN, 2.0], [NAN, 3.0]]),
         InputError,
         "column 0 has no observed cell",
+    ),
+    "nothing observed, full": (
+        lambda: ob.fit(gaussian(2), ob.Observations.of([[1.0, NAN], [2.0, NAN], [3.0, NAN]], names=["age", "height"])),
+        InputError,
+        "column 'height' has no observed cell. Drop it.",
     ),
     "infinity": (lambda: ob.fit(gaussian(), [[1.0, -INF], *TABLE]), InputError, "finite numbers, got -inf"),
     "strings": (lambda: ob.fit(gaussian(), [["a", "b"]]), InputTypeError, "must hold numbers"),

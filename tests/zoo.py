@@ -128,6 +128,12 @@ ZOO = [
     Case("full-labelled", lambda: Mixture(Gaussian(2, 2)), n_items=14, labels=True),
     Case("tied", lambda: Mixture(Gaussian(2, 3, "tied")), n_items=12),
     Case("tied-map", lambda: Mixture(Gaussian(3, 2, "tied", prior=NIW)), n_items=9),
+    Case("full-missing", lambda: Mixture(Gaussian(2, 2)), n_items=30, missing=0.3),
+    Case("full-missing-weighted", lambda: Mixture(Gaussian(3, 2)), n_items=24, missing=0.3, weights=True),
+    Case("full-missing-labelled-map", lambda: Mixture(Gaussian(2, 3, prior=NIW)), n_items=14, missing=0.3, labels=True),
+    Case("full-missing-one-component", lambda: Mixture(Gaussian(1, 2)), n_items=14, missing=0.2, one_basin=True),
+    Case("tied-missing", lambda: Mixture(Gaussian(2, 3, "tied")), n_items=18, missing=0.3),
+    Case("tied-missing-map", lambda: Mixture(Gaussian(3, 2, "tied", prior=NIW)), n_items=9, missing=0.3),
     Case("diag", lambda: Mixture(Gaussian(3, 2, "diag")), n_items=16),
     Case("diag-missing", lambda: Mixture(Gaussian(2, 3, "diag")), n_items=14, missing=0.3),
     Case("diag-map", lambda: Mixture(Gaussian(2, 2, "diag", prior=NIW)), missing=0.2),
@@ -150,6 +156,7 @@ ZOO = [
 CLOSED = [case for case in ZOO if case.name != "regressions"]
 ALGORITHMS = {
     "EM": ob.EM,
+    "SQUAREM": lambda: ob.EM(accelerate="squarem"),
     "EG": ob.EG,
     "EG-adam": lambda: ob.EG("adam"),
     "GEM": ob.GEM,

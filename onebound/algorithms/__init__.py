@@ -1,5 +1,7 @@
 """Pairs (E step, M step), and the loop that climbs with them."""
 
+from onebound.algorithms.acceleration import Squared
+from onebound.algorithms.choose import Candidate, Choice, choose
 from onebound.algorithms.e_step import Amortized, Argmax, EStep, Exact, PosteriorSamples
 from onebound.algorithms.fit import Fit, fit
 from onebound.algorithms.m_step import ClosedForm, Gradient, MStep
@@ -18,6 +20,8 @@ __all__ = [
     "Algorithm",
     "Amortized",
     "Argmax",
+    "Candidate",
+    "Choice",
     "ClosedForm",
     "EStep",
     "Exact",
@@ -28,6 +32,8 @@ __all__ = [
     "Plan",
     "PosteriorSamples",
     "Record",
+    "Squared",
+    "choose",
     "fit",
     "plan",
 ]

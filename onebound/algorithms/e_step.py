@@ -20,6 +20,7 @@ class EStep(ABC):
     exact_posterior: ClassVar[bool] = True
     rises: ClassVar[bool] = False
     noisy: ClassVar[bool] = False
+    is_posterior: ClassVar[bool] = False  # q is p(z | y) itself, so that a model may sum it in one fused pass
     learned: ClassVar[bool] = False
     why: ClassVar[str] = ""  # what becomes of the gap, for the plan
 
@@ -44,6 +45,7 @@ class Exact(EStep):
     """q = p(z | y), summed exactly: the gap is 0."""
 
     rises = True
+    is_posterior = True
     why = "summed exactly, gap 0"
 
     def __call__(self, obs: Observations, exact: Structure, generator: torch.Generator | None) -> Structure:

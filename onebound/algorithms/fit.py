@@ -239,8 +239,8 @@ class Search:
             self.algorithm.e_step.recognition.load_state_dict(self._fresh)  # type: ignore[attr-defined]
 
     def _finish(self, climb: Climb) -> None:
-        parameters, psi = copy.deepcopy(self.model.state_dict()), _recognition_state(climb.algorithm)
-        ended = Kept(climb.trace, climb.reason, parameters, psi, climb)
+        parameters = {k: v.clone() for k, v in self.model.state_dict().items()}
+        ended = Kept(climb.trace, climb.reason, parameters, _recognition_state(climb.algorithm), climb)
         self.finals.append(ended.objective)
         self.seconds += climb.seconds
         if self.best is None or ended.objective > self.best.objective:

@@ -10,7 +10,7 @@ import torch
 from onebound.bound import both_readings
 from onebound.models.base import Model
 from onebound.observations import Observations, weighted_total
-from onebound.statistics import Statistics
+from onebound.statistics import ExactSums, Statistics
 
 if TYPE_CHECKING:
     from onebound.algorithms.e_step import EStep
@@ -54,11 +54,23 @@ def sweep(
     """
     total = Sweep()
     weight = obs.total_weight if share is None else share
+    size, fusable = rows or model.block_rows, e_step.is_posterior and not backward
     with torch.set_grad_enabled(backward):
-        for block in obs.blocks(rows or model.block_rows):
-            total.add(_block(model, block, e_step, generator, statistics, backward, weight))
+        # A fused pass makes its own small blocks: it is given all items, or those that a stream has read.
+        for part in obs.blocks(obs.n_items if fusable else size):
+            fused = model.exact_pass(part, statistics=statistics) if fusable else None
+            if fused is not None:
+                total.add(_from_sums(fused))
+                continue
+            for block in part.blocks(size):
+                total.add(_block(model, block, e_step, generator, statistics, backward, weight))
     total.share = weight
     return total
+
+
+def _from_sums(sums: ExactSums) -> Sweep:
+    """For the exact posterior the two readings are one number, and the gap is 0.   Equations (1) and (2)."""
+    return Sweep(sums.weight, sums.evidence, sums.evidence, 0.0, sums.scale, statistics=sums.statistics)
 
 
 def _block(

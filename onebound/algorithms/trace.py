@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -45,21 +45,32 @@ def flat(trace: Sequence[Record], window: int, tol: float) -> bool:
     return abs(now - then) < tol * (1 + abs(now))
 
 
+def fallen(previous: Record, now: Record, weight: float) -> float:
+    """By how much the objective fell, in nats summed over items; 0 where it is not known."""
+    if previous.objective is None or now.objective is None:
+        return 0.0
+    return (previous.objective - now.objective) * weight
+
+
 def require_risen(
-    name: str, previous: Record, now: Record, weight: float, rounding: float, falls: Mapping[str, Tensor] | None = None
+    name: str,
+    previous: Record,
+    now: Record,
+    weight: float,
+    rounding: float,
+    falls_by_part: Callable[[], Mapping[str, Tensor]] = dict,
 ) -> None:
     """The guarantee of EM: raise NotMonotone where the objective fell by more than rounding can explain.
 
-    `rounding` is that much, in nats, summed over items. `falls`: how much each part's share of L fell, by component, to
-    name the culprit.
+    `rounding` is that much, in nats, summed over items. `falls_by_part`: how much each part's share of L fell, by
+    component, to name the culprit.
     """
-    if previous.objective is None or now.objective is None:
-        return
-    fall = (previous.objective - now.objective) * weight
+    fall = fallen(previous, now, weight)
     if fall <= rounding:
         return
+    falls = falls_by_part()
     worst = max(falls, key=lambda part: float(falls[part].max())) if falls else None
-    where = f" in {worst}, component {int(falls[worst].argmax())}" if falls and worst else ""
+    where = f" in {worst}, component {int(falls[worst].argmax())}" if worst else ""
     raise NotMonotone(
         f"{name}: the objective must not fall, but it fell by {fall:.3g} nats at the {now.after} step of iteration "
         f"{now.iteration}{where}. Please report it with the data; ob.EG() does not rely on this step."

@@ -1,22 +1,8 @@
 """What the shell looks for in the cells before a model sees them, so that a message can name the row, counted from 1."""
 
-from typing import Any
-
 from onebound.data import Table
 from onebound.data.table import number_text
 from onebound.errors import InputError
-
-
-def refuse_gaps(table: Table, model: Any, entry: Any) -> None:
-    """InputError where cells are missing that this form of the model cannot integrate out, with a form that can."""
-    if all(option.name != "covariance" for option in entry.options) or getattr(model.emission, "takes_missing", True):
-        return
-    for column in table.columns:
-        if column.look.n_missing:
-            raise InputError(
-                f"{table.path}: column {column.name} has no value in row {column.look.first_missing}, and {entry.name} "
-                "cannot leave cells out with this covariance. Give --covariance diag, or fill the cells in."
-            )
 
 
 def refuse_crowd(table: Table, n_components: int) -> None:

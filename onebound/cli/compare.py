@@ -8,7 +8,19 @@ from typing import Any
 import click
 
 from onebound.cli.command import Command
-from onebound.cli.options import CLIMB, DATA, JSON, MODEL, REPORT, STORY, TABLE, algorithm_names, algorithm_of
+from onebound.cli.options import (
+    ALGORITHMS,
+    CLIMB,
+    COMPARED,
+    DATA,
+    JSON,
+    MODEL,
+    REPORT,
+    STORY,
+    TABLE,
+    algorithm_names,
+    algorithm_of,
+)
 from onebound.cli.writing import check_outputs
 from onebound.errors import InputError, OneboundError
 
@@ -27,7 +39,8 @@ def fits_from_one_start(
 
     fits = []
     for algorithm in algorithms:
-        with live_line(algorithm.name, algorithm.name, climb.get("max_iter"), climb.get("max_seconds")) as callbacks:
+        name = algorithm.name
+        with live_line(name, name.__str__, climb.get("max_iter"), climb.get("max_seconds")) as callbacks:
             generator = torch.Generator().manual_seed(seed)
             start = copy.deepcopy(model)
             fits.append(ob.fit(start, observations, algorithm, generator=generator, callbacks=callbacks, **climb))
@@ -57,7 +70,7 @@ def split_by_plan(model: Any, names: Iterable[str]) -> tuple[list[Any], dict[str
     "--algorithms",
     metavar="A,B",
     callback=algorithm_names,
-    help="Which of em, eg, vae, mcem, hard-em, vem, gem; default: the first five.",
+    help=f"Which of {', '.join(ALGORITHMS)}; default: {', '.join(COMPARED)}.",
 )
 @TABLE
 @CLIMB

@@ -16,14 +16,15 @@ from onebound.cli.options import (
     MODEL,
     OUTPUT_MODEL,
     REPORT,
-    STORY,
+    STORIES,
     TABLE,
     algorithm_of,
 )
 from onebound.cli.writing import check_outputs
 
 EXAMPLE = """onebound fit gaussian-mixture faithful.csv --components 2 -o m.safetensors
-onebound fit mixed-mixture penguins.csv -k 3 --missing marginalize"""
+onebound fit mixed-mixture penguins.csv -k 3 --missing marginalize
+onebound fit gaussian-mixture faithful.csv -k 1..4 --report choice.html"""
 
 RUN = ("max_iter", "tol", "batch_size", "max_seconds", "init", "restarts")
 
@@ -31,7 +32,7 @@ RUN = ("max_iter", "tol", "batch_size", "max_seconds", "init", "restarts")
 @click.command(cls=Command, name="fit", example=EXAMPLE)
 @MODEL
 @DATA
-@STORY
+@STORIES
 @ALGORITHM
 @TABLE
 @click.option(
@@ -60,15 +61,30 @@ def command(
     check_data(data)
     check_outputs(data, {"--output": output, "--checkpoint": checkpoint, "--report": report})
     climb = {key: how.pop(key) for key in RUN}
-    seed = how.pop("seed")
+    seed, criterion = how.pop("seed"), how.pop("criterion")
+    sizes: tuple[Any, ...] = how.pop("components") or (None,)
+    _check_sizes(sizes, criterion, checkpoint, how["label"])
     from onebound.cli.loading import load_task
-    from onebound.cli.running import checkpoint_of, continuing, finish, run
+    from onebound.cli.running import checkpoint_of, continuing, finish, run, run_choice
 
     keep = checkpoint_of(checkpoint, every)
-    task = load_task(model, data, **how)
+    task = load_task(model, data, components=sizes[0], **how)
+    if len(sizes) > 1:
+        choice = run_choice(task, sizes, algorithm_of(algorithm), criterion or "bic", seed, climb)
+        finish(task.of(choice.fit.model), choice.fit, output, report, as_json, choice.as_dict())
+        return
     fit = partial(_fit, task, algorithm, seed, checkpoint=keep, **climb)
     limits = {"max_iter": climb["max_iter"] if climb["restarts"] == 1 else None, "max_seconds": climb["max_seconds"]}
     finish(task, run(fit, model, go_on=continuing(checkpoint, data, output), **limits), output, report, as_json)
+
+
+def _check_sizes(sizes: tuple[Any, ...], criterion: str | None, checkpoint: str | None, label: str | None) -> None:
+    several = len(sizes) > 1
+    if criterion is not None and not several:
+        raise click.UsageError("--criterion chooses among several numbers of components: give --components 1..10, say.")
+    for option, given in (("--checkpoint", checkpoint), ("--label", label)):
+        if several and given is not None:
+            raise click.UsageError(f"{option} goes with one number of components; give --components one number.")
 
 
 def _fit(task: Any, algorithm: str, seed: int, **how: Any) -> Any:

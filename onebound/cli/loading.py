@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from onebound.cli.checks import refuse_crowd, refuse_gaps, refuse_impossible
+from onebound.cli.checks import refuse_crowd, refuse_impossible
 from onebound.cli.extras import DEFAULT_COMPONENTS, NO_EXTRAS, Extras, take_extras
 from onebound.cli.files import check_data, check_model_name
 from onebound.cli.options import model_options
@@ -29,6 +29,11 @@ class Task:
     options: Mapping[str, Any]
     missing: str = "error"
     extras: Extras = NO_EXTRAS
+
+    def of(self, model: Any) -> "Task":
+        """The same data with another model for them."""
+        model.about = self.about()
+        return replace(self, model=model)
 
     def about(self) -> dict[str, Any]:
         """What travels with the model so that tomorrow's command reads tomorrow's data as today's were read."""
@@ -139,7 +144,6 @@ def load_task(name: str, data: str, *, components: int | None, **how: Any) -> Ta
     k = extras.components(components)
     refuse_crowd(table, k)
     model = entry.build(table, k, **wanted)
-    refuse_gaps(table, model, entry)
     task = Task(name, model, table, observations_of(entry, table, extras, k), wanted, read["missing"], extras)
     model.about = task.about()
     return task

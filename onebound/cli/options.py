@@ -10,6 +10,7 @@ from onebound.models.registry import REGISTRY, Option
 
 ALGORITHMS = {
     "em": "EM",
+    "squarem": "SQUAREM",
     "eg": "EG",
     "vae": "VAE",
     "mcem": "MCEM",
@@ -18,6 +19,7 @@ ALGORITHMS = {
     "gem": "GEM",
 }
 COMPARED = ("em", "eg", "vae", "mcem", "hard-em")  # Where nothing is said: on a mixture the others would be twins.
+CRITERIA = ("bic", "icl", "aic", "heldout")
 UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
@@ -63,11 +65,23 @@ def algorithm_names(ctx: click.Context, param: click.Parameter, text: str | None
     return tuple(dict.fromkeys(chosen))
 
 
+def sizes(_ctx: click.Context, param: click.Parameter, text: str | None) -> tuple[int, ...] | None:
+    """ "3" → (3,), "1..4" → (1, 2, 3, 4), "2,4,8" → (2, 4, 8)."""
+    if text is None:
+        return None
+    low, dots, high = text.partition("..")
+    parts = (low, high) if dots else tuple(text.split(","))
+    if not all(part.strip().isdecimal() and int(part) >= 1 for part in parts) or (dots and int(low) > int(high)):
+        raise click.BadParameter(f"expected a whole number from 1, or 1..10, or 2,4,8, got {text!r}", param=param)
+    chosen = tuple(range(int(low), int(high) + 1)) if dots else tuple(int(part) for part in parts)
+    return tuple(dict.fromkeys(chosen))
+
+
 def algorithm_of(name: str) -> Any:
     """The algorithm with its settings as they come; None for auto."""
-    import onebound as ob
+    from onebound.algorithms import NAMED
 
-    return None if name == "auto" else getattr(ob, ALGORITHMS[name])()
+    return None if name == "auto" else NAMED[name]()
 
 
 def finite(_ctx: click.Context, param: click.Parameter, value: float | None) -> float | None:
@@ -106,7 +120,7 @@ ALGORITHM = click.option(
     type=click.Choice(["auto", *ALGORITHMS]),
     default="auto",
     show_default=True,
-    help="em, eg, vae, mcem, hard-em, vem, gem; auto: the first of em, eg, vae that fits.",
+    help=f"{', '.join(ALGORITHMS)}; auto: the first of em, eg, vae that fits.",
 )
 
 
@@ -126,15 +140,25 @@ def _own_option(name: str) -> Decorator:
     )
 
 
-STORY = together(
+COMPONENTS = "How many; default: 2, or one for each class of --label."
+OWN = together(*(_own_option(name) for name in own_options()))
+STORY = together(click.option("--components", "-k", metavar="K", type=click.IntRange(min=1), help=COMPONENTS), OWN)
+
+STORIES = together(
     click.option(
         "--components",
         "-k",
         metavar="K",
-        type=click.IntRange(min=1),
-        help="How many; default: 2, or one for each class of --label.",
+        callback=sizes,
+        help=f"{COMPONENTS} 1..10 or 2,4,8: the best of these by --criterion.",
     ),
-    *(_own_option(name) for name in own_options()),
+    click.option(
+        "--criterion",
+        metavar="NAME",
+        type=click.Choice(CRITERIA),
+        help="How to choose among several --components: bic (default), icl, aic or heldout.",
+    ),
+    OWN,
 )
 
 READING = together(

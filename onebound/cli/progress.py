@@ -24,7 +24,10 @@ def waiting(what: str) -> Iterator[Callable[[str], None]]:
 
 @contextmanager
 def live_line(
-    label: str, lead: str = "it", max_iter: int | None = None, max_seconds: float | None = None
+    label: str,
+    lead: Callable[[], str],
+    max_iter: int | None = None,
+    max_seconds: float | None = None,
 ) -> Iterator[tuple[Callable[[Any], None], ...]]:
     """Callbacks for `ob.fit` that show where the climb is, if standard error is a terminal."""
     with waiting(f"{label}: choosing a start, first look at the data") as say:
@@ -34,7 +37,7 @@ def live_line(
 
         def show(record: Any) -> None:
             if record.bound is not None:  # After the M step of a network: the next E step knows.
-                say(f"{lead} {progress(record, max_iter, max_seconds)}")
+                say(f"{lead()} {progress(record, max_iter, max_seconds)}")
 
         yield (show,)
 

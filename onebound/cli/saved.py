@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from onebound.cli.checks import refuse_gaps, refuse_impossible
+from onebound.cli.checks import refuse_impossible
 from onebound.cli.extras import Extras, take_extras
 from onebound.cli.files import check_data, header_of, notes_of
 from onebound.cli.loading import Task, entry_named, observations_of, reading_options, stream_table
@@ -123,7 +123,6 @@ def _known_labels(extras: Extras, classes: tuple[str, ...], path: str) -> Extras
 def _task(file: ModelFile, model: Any, table: Table, extras: Extras, missing: str | None) -> Task:
     """Model and data together, checked against each other."""
     entry = entry_named(file.about["model"])
-    refuse_gaps(table, model, entry)
     observations = model.observe(observations_of(entry, table, extras, model.n_components))
     policy = missing or file.about.get("missing", "error")
     return Task(entry.name, model, table, observations, file.about.get("options") or {}, policy, extras)

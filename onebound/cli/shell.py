@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import click
-from click.utils import PacifyFlushWrapper
 
 from onebound.cli import compare, continuing, demo, fit, models, plan, predict, report, sample, score, show
 from onebound.cli.stopping import Stopped, Terminated, terminable
@@ -54,7 +53,9 @@ class Shell(click.Group):
             sys.stdout = None
             sys.exit(0)
         except SystemExit:
-            if type(sys.stdout) is PacifyFlushWrapper:  # click saw the same first, and calls it a failure.
+            if type(sys.stdout).__name__.endswith(
+                "PacifyFlushWrapper"
+            ):  # click saw the same first, and calls it a failure.
                 sys.exit(0)
             raise
         except Exception as error:

@@ -1,7 +1,7 @@
 """The screens of fit, score and show: a headline, a few facts, and a table."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from rich.table import Table as Grid
@@ -15,8 +15,12 @@ from onebound.report import numbers
 COMPONENT = re.compile(r"component (\d+)")
 
 
-def show_fit(task: Any, fit: Any, output: str | None, report: str | None) -> None:
+def show_fit(
+    task: Any, fit: Any, output: str | None, report: str | None, choice: Mapping[str, Any] | None = None
+) -> None:
     """What was fitted, how, why it stopped, how good it is, the parameters, and where they went."""
+    if choice is not None:
+        show(Text(f"{task.name}, by {choice['criterion']}", style="bold"), "", choice_table(choice), "")
     show(Text(headline(task), style="bold"), "", _facts_grid(_facts(task, fit)), "")
     show(parameters_table(fit.model, task.table.names), "")
     for repair in repairs_told(fit.trace):
@@ -24,6 +28,21 @@ def show_fit(task: Any, fit: Any, output: str | None, report: str | None) -> Non
     if report:
         say(f"Wrote {report}, a page for a browser.")
     say(f"Saved to {output}" if output else "Nothing was saved; give -o FILE to keep the model.")
+
+
+def choice_table(choice: Mapping[str, Any]) -> Grid:
+    """What was tried, a row each; the best in bold."""
+    held_out = choice["criterion"] == "heldout"
+    table = grid("components", "ln p(y)", "parameters", "BIC", "ICL", "AIC", *(["held out"] if held_out else []))
+    for tried in choice["candidates"]:
+        is_best = tried["name"] == choice["best"]
+        criteria = [numbers.signed(f"{tried[name]:,.1f}") for name in ("bic", "icl", "aic")]
+        kept = [numbers.nats(tried["heldout"])] if held_out else []
+        cells = [numbers.nats(tried["evidence"]), numbers.count(tried["n_parameters"]), *criteria, *kept]
+        table.add_row(f"{tried['name']}{' ←' * is_best}", *cells, style="bold" if is_best else "")
+    better = "held out: ln p(y) of rows kept from the fit, higher is better" if held_out else "lower is better"
+    table.caption, table.caption_justify = f"ln p(y) in nats per row; {better}.", "left"
+    return table
 
 
 def show_model(path: str, model: Any, names: Sequence[str]) -> None:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from onebound.emissions.priors import prior_from
 from onebound.errors import InputError, NoClosedForm, Unsupported, whole_number
 from onebound.observations import Columns, Observations
-from onebound.statistics import Statistics
+from onebound.statistics import ExactSums, Statistics
 
 ROUNDING = 1e-10
 
@@ -27,6 +27,7 @@ class Part:
     closed_form: bool
     sufficient: bool
     how: str  # how the closed form is computed, or why there is none
+    inexact: str = ""  # why the closed form is not the maximum, so that L may fall there; "" where it is
 
 
 class Emission(nn.Module, ABC):
@@ -64,11 +65,39 @@ class Emission(nn.Module, ABC):
     def n_parameters(self) -> int:
         """Free parameters."""
 
+    # --- missing cells ---------------------------------------------------------------------------------------------
+
+    def conditional_mean(self, y: Tensor, context: Tensor | None = None) -> Tensor:
+        """E[y | observed cells, k] in every missing cell; other cells do not count.  (N, D) → (N, K, D)"""
+        raise NotImplementedError  # pragma: no cover - emissions of numbers that take missing cells define it
+
+    def impute(self, y: Tensor, responsibilities: Tensor, context: Tensor | None = None) -> Tensor:
+        """y with its missing cells at Σ_k r_k E[cell | observed cells, k].  (N, D), (N, K) → (N, D)"""
+        missing = y.isnan()
+        if not bool(missing.any()):
+            return y
+        mean = (responsibilities.unsqueeze(1) @ self.conditional_mean(y, context)).squeeze(1)
+        return torch.where(missing, mean.to(y.dtype), y)
+
+    def fill(
+        self, y: Tensor, z: Tensor, generator: torch.Generator | None = None, context: Tensor | None = None
+    ) -> Tensor:
+        """y with its missing cells drawn from p(missing | observed, z); here, cells are independent given z.  (N, D)"""
+        return torch.where(y.isnan(), self.sample(z, generator, context).to(y.dtype), y)
+
+    def exact_pass(self, obs: Observations, log_weights: Tensor, *, statistics: bool) -> ExactSums | None:
+        """All E steps of a mixture with these log-weights (K,) in one fused pass; None where the ordinary path must do it."""
+        return None
+
     # --- the M step ------------------------------------------------------------------------------------------------
 
     def statistics(self, y: Tensor, weights: Tensor) -> Statistics:
         """Expected sufficient statistics of y (N, D) under `weights` (N, K): responsibility × item weight."""
         return Statistics({})
+
+    def latent_entropy(self, y: Tensor, weights: Tensor) -> Tensor:
+        """Σ weight · H(q) of what `statistics` takes for latent inside y (cells it completes), nats; 0 as a rule.  ()"""
+        return torch.zeros((), dtype=torch.float64, device=y.device)
 
     def expected_log_prob(self, statistics: Statistics) -> Tensor:
         """Σ weight · E_q ln p(y | k) under the current parameters, from statistics.  (K,), nats"""
@@ -93,12 +122,18 @@ class Emission(nn.Module, ABC):
                 self.closed_form,
                 self.sufficient,
                 f"{type(self).__name__}: {self.how_maximized}" if self.closed_form else self.why_not(),
+                self.inexact,
             )
         ]
 
     def why_not(self) -> str:
         """Why there is no closed form, a sentence."""
         return f"the M step of {type(self).__name__} has no closed form."
+
+    @property
+    def inexact(self) -> str:
+        """Why `maximize` does not end at the maximum, a phrase; "" where it does, and L cannot fall."""
+        return ""
 
     def log_prior(self) -> Tensor:
         """ln p(Θ) up to a constant, nats; 0 without a prior."""
@@ -154,7 +189,7 @@ class Emission(nn.Module, ABC):
                     obs,
                     y.isnan(),
                     "no missing cells",
-                    "Fill it in, drop the row, or choose covariance diag",
+                    "Fill it in or drop the row",
                 )
         _refuse(name, obs, self.outside(y), self.domain, "Choose another model for this column or mend the cell")
 

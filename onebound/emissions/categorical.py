@@ -157,6 +157,11 @@ class Categorical(TableEmission):
         codes = y.to(torch.float64).unsqueeze(-1)  # (N, D, 1); NaN equals no symbol
         return (codes == torch.arange(self.n_symbols_max)).to(torch.float64)
 
+    def impute(self, y: Tensor, responsibilities: Tensor, context: Tensor | None = None) -> Tensor:
+        """y with its missing cells at the code v that is most probable, Σ_k r_k p_k(v).  (N, D), (N, K) → (N, D)"""
+        p = (responsibilities @ self.probability.flatten(1)).unflatten(1, self.valid.shape)  # (N, D, V)
+        return torch.where(y.isnan(), p.argmax(-1).to(y.dtype), y)
+
     def outside(self, y: Tensor) -> Tensor:
         """Cells that are no code of their column."""
         y = y.to(torch.float64)
@@ -203,6 +208,10 @@ class Bernoulli(TableEmission):
         """Zeros and ones of each cell, both 0 if it is missing."""
         y = y.to(torch.float64)
         return torch.stack([1 - y, y], -1).nan_to_num(nan=0.0)
+
+    def conditional_mean(self, y: Tensor, context: Tensor | None = None) -> Tensor:
+        """p(y_d = 1 | k), whatever is observed.  (N, D) → (N, K, D)"""
+        return self.probability.expand(len(y), -1, -1)
 
     def outside(self, y: Tensor) -> Tensor:
         """Cells that are neither 0 nor 1."""

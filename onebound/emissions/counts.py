@@ -73,6 +73,10 @@ class Poisson(Emission):
         """One row of counts for each component number in z.  (N,) → (N, D)"""
         return torch.poisson(self._rate()[z], generator=generator)
 
+    def conditional_mean(self, y: Tensor, context: Tensor | None = None) -> Tensor:
+        """λ_k, whatever is observed.  (N, D) → (N, K, D)"""
+        return self.rate.expand(len(y), -1, -1)
+
     def n_parameters(self) -> int:
         """Rates above 0."""
         return int(self.support.sum())

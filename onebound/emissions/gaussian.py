@@ -7,15 +7,19 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from onebound.emissions.completing import CompletingGaussian
 from onebound.emissions.gaussian_base import ABOVE, GaussianEmission
 from onebound.errors import InputError, NonFinite, did_you_mean
 from onebound.numerics import from_tril, to_tril
 
+TINY = torch.finfo(torch.float64).tiny
+# Condition beyond which a Cholesky factor in float64 is luck: some hundred times the rounding of one number.
+WEAK = 1e-13
 
-class _Dense(GaussianEmission):
+
+class _Dense(CompletingGaussian):
     """Covariances with all their off-diagonal entries: Σ = floor · I + L Lᵀ, a factor L for each (K or 1, D, D)."""
 
-    takes_missing = False
     how_maximized = "weighted means and scatter matrices"
 
     def __init__(self, n_components: int, n_features: int, **options: Any) -> None:
@@ -40,12 +44,18 @@ class _Dense(GaussianEmission):
 
     def _variances(self) -> Tensor:
         factor = to_tril(self.factor)
-        return factor @ factor.mT + self.floor * self._identity()
+        return factor @ factor.mT + self._least().diag()
+
+    def _ridged(self, variance: Tensor) -> Tensor:
+        return variance + self._least().diag()
+
+    def _smallest(self) -> float:
+        return float(self.factor.detach().diagonal(dim1=-2, dim2=-1).amin().exp().square() + self._least().min())
 
     def _inverse_factor(self) -> tuple[Tensor, Tensor]:
         """C⁻¹ and ln |Σ|, where Σ = C Cᵀ.  (K or 1, D, D), (K or 1,)"""
         factor = to_tril(self.factor)
-        if self.floor > 0:
+        if self._bounded:
             factor, info = torch.linalg.cholesky_ex(self._variances())
             if bool(info.any()):
                 raise NonFinite(
@@ -56,6 +66,8 @@ class _Dense(GaussianEmission):
         return inverse, 2 * factor.diagonal(dim1=-2, dim2=-1).log().sum(-1)
 
     def _norms(self, diff: Tensor, observed: Tensor | None) -> Tensor:
+        if observed is not None:
+            return self._marginal_norms(diff, observed)
         inverse, log_det = self._inverse_factor()
         return (diff @ inverse.mT).square().sum(-1) + log_det.unsqueeze(-1)
 
@@ -82,25 +94,40 @@ class _Dense(GaussianEmission):
 
     def _set(self, variance: Tensor) -> list[int]:
         """By Cholesky, which fails exactly where an eigenvalue lies below the floor; there by clipped eigenvalues."""
-        excess = 0.5 * (variance + variance.mT) - self.floor * self._identity()
+        variance = 0.5 * (variance + variance.mT)
+        excess = variance - self._least().diag()
         factor, info = torch.linalg.cholesky_ex(excess)
-        clipped = [int(k) for k in info.nonzero().flatten()]
+        clipped = [int(k) for k in (info.bool() | self._weak(factor, variance)).nonzero().flatten()]
         if clipped:
+            self._refuse(clipped)
             values, vectors = torch.linalg.eigh(excess[clipped])
-            lowest = max(ABOVE * self.floor, torch.finfo(torch.float64).tiny)
-            root = vectors * values.clamp_min(lowest).sqrt().unsqueeze(-2)
+            root = vectors * torch.maximum(values, self._lowest(variance[clipped])).sqrt().unsqueeze(-2)
             # R of the QR decomposition of rootᵀ gives root rootᵀ = Rᵀ R without squaring small numbers.
             r = torch.linalg.qr(root.mT).R
             sign = torch.where(r.diagonal(dim1=-2, dim2=-1) < 0, -1.0, 1.0).unsqueeze(-1)
             factor = factor.index_copy(0, torch.tensor(clipped), (sign * r).mT.contiguous())
-        tiny = torch.finfo(torch.float64).tiny
         diagonal = factor.diagonal(dim1=-2, dim2=-1)
-        self.factor.copy_(from_tril(factor + torch.diag_embed((tiny - diagonal).clamp_min(0.0))))
+        self.factor.copy_(from_tril(factor + torch.diag_embed((TINY - diagonal).clamp_min(0.0))))
         return clipped
+
+    def _weak(self, factor: Tensor, variance: Tensor) -> Tensor:
+        """Where a ridge leaves Σ so near to singular that its Cholesky factor may fail.  (K or 1,) boolean"""
+        if not self.ridge:
+            return torch.zeros(len(factor), dtype=torch.bool)
+        smallest = factor.diagonal(dim1=-2, dim2=-1).square().amin(-1) + self._least().min()
+        return smallest < WEAK * variance.diagonal(dim1=-2, dim2=-1).amax(-1)
+
+    def _lowest(self, variance: Tensor) -> Tensor:
+        """What the eigenvalues above `_least` are clipped at: the floor where a ridge is too small for float64."""
+        if self.ridge is None:
+            return torch.tensor(max(ABOVE * self.floor, TINY), dtype=torch.float64)
+        values = torch.linalg.eigvalsh(variance)
+        largest = values.abs().amax(-1, keepdim=True).clamp_min(TINY)
+        return torch.where(values[:, :1] < WEAK * largest, self.floor * largest, TINY)
 
     def _at_floor(self) -> list[int]:
         smallest = to_tril(self.factor).diagonal(dim1=-2, dim2=-1).square().amin(-1)
-        return [int(k) for k in (smallest < 1e-3 * self.floor).nonzero().flatten()]
+        return [int(k) for k in (smallest < 1e-3 * self._least().min()).nonzero().flatten()]
 
     def _assign_standard(self, mean: Tensor, covariance: Tensor) -> None:
         self.standard_mean.copy_(mean)
@@ -125,6 +152,15 @@ class TiedGaussian(_Dense):
     def _pooled(self, x: Tensor) -> Tensor:
         return x.sum(0, keepdim=True)
 
+    def _gathered(self, scatter: Tensor) -> Tensor:
+        return scatter.sum(0, keepdim=True)
+
+    def _energy(self, scatter: Tensor, count: Tensor) -> Tensor:
+        """Only the components' common scatter is known, so its trace is shared out by their counts."""
+        inverse, log_det = self._inverse_factor()
+        trace = (inverse @ scatter * inverse).sum((-2, -1))  # (1,)
+        return trace * count / count.sum().clamp_min(torch.finfo(count.dtype).tiny) + count * log_det
+
 
 class _Axis(GaussianEmission):
     """Covariances without off-diagonal entries: σ² = floor + exp(log_excess), (K, D or 1). Missing cells are masked."""
@@ -134,6 +170,10 @@ class _Axis(GaussianEmission):
     def __init__(self, n_components: int, n_features: int, **options: Any) -> None:
         super().__init__(n_components, n_features, **options)
         self.log_excess = nn.Parameter(torch.zeros(n_components, self._width(), dtype=torch.float64))
+
+    def conditional_mean(self, y: Tensor, context: Tensor | None = None) -> Tensor:
+        """μ_k, whatever is observed.  (N, D) → (N, K, D)"""
+        return self.mean.expand(len(y), -1, -1)
 
     def _width(self) -> int:
         return self.n_features
@@ -148,7 +188,17 @@ class _Axis(GaussianEmission):
         return torch.diag_embed(self._variances().expand(-1, self.n_features))
 
     def _variances(self) -> Tensor:
-        return self.floor + self.log_excess.exp()
+        return self._least()[: self._width()] + self.log_excess.exp()
+
+    def _ridged(self, variance: Tensor) -> Tensor:
+        return variance + self._least()[: self._width()]
+
+    def _smallest(self) -> float:
+        return float(self._variances().detach().min())
+
+    def _inverse_factor(self) -> tuple[Tensor, Tensor]:
+        variance = self._variances().expand(-1, self.n_features)  # (K, D)
+        return variance.rsqrt(), variance.log().sum(-1)
 
     def _norms(self, diff: Tensor, observed: Tensor | None) -> Tensor:
         variance = self._variances()  # (K, D or 1)
@@ -177,13 +227,26 @@ class _Axis(GaussianEmission):
         return torch.tensor(self.prior.scale, dtype=torch.float64), self.prior.degrees + 2
 
     def _set(self, variance: Tensor) -> list[int]:
-        clipped = [int(k) for k in (variance < self.floor).any(-1).nonzero().flatten()]
-        lowest = max(ABOVE * self.floor, torch.finfo(torch.float64).tiny)
-        self.log_excess.copy_((variance - self.floor).clamp_min(lowest).log())
+        excess = variance - self._least()[: self._width()]
+        below = excess < 0 if self.ridge is None else excess <= 0
+        clipped = [int(k) for k in below.any(-1).nonzero().flatten()]
+        if clipped and self.ridge == 0:
+            excess = torch.maximum(excess, self._resolution())
+            self._refuse([k for k in clipped if not bool((excess[k] > 0).all())])
+        lowest = max(ABOVE * self.floor, TINY) if self.ridge is None else TINY
+        self.log_excess.copy_(excess.clamp_min(lowest).log())
         return clipped
 
+    def _resolution(self) -> Tensor:
+        """What rounding leaves of a variance of 0 that is taken as E y² − μ², in standardised units.  (K, D or 1)
+
+        Other packages take it so, with 10 ε added to each count: a component that holds one row then has 10 ε μ².
+        """
+        square = (self.standard_mean + self.location / self.scale).square()  # (K, D)
+        return 10 * torch.finfo(torch.float64).eps * (self._pooled(square) / (self.n_features // self._width()))
+
     def _at_floor(self) -> list[int]:
-        return [int(k) for k in (self.log_excess.exp().amin(-1) < 1e-3 * self.floor).nonzero().flatten()]
+        return [int(k) for k in (self.log_excess.exp().amin(-1) < 1e-3 * self._least().min()).nonzero().flatten()]
 
     def _assign_standard(self, mean: Tensor, covariance: Tensor) -> None:
         self.standard_mean.copy_(mean)

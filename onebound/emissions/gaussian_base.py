@@ -8,16 +8,19 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
+from dataclasses import replace
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
+from onebound.emissions import gaussian_pass
 from onebound.emissions.base import ROUNDING, Emission
 from onebound.emissions.priors import NormalInverseWishart
-from onebound.errors import InputError
-from onebound.observations import Columns
-from onebound.statistics import Statistics
+from onebound.errors import InputError, Singular
+from onebound.observations import Columns, Observations
+from onebound.statistics import ExactSums, Statistics
 
 LOG_2PI = math.log(2 * math.pi)
 # A component with less than this share of the weight has nothing to say about its parameters: it keeps them.
@@ -31,7 +34,11 @@ class GaussianEmission(Emission):
 
     `floor`: no eigenvalue of Σ (in units of the columns' variances) falls below it. The unconstrained coordinates hold it
     (Σ = floor · I + what they say), so no gradient can collapse a component; for the closed form, clipping eigenvalues is
-    the exact M step under that constraint, so the objective still cannot fall. Abstract: see `Gaussian`.
+    the exact M step under that constraint, so the objective still cannot fall.
+    `ridge`: instead of a floor, add this to the diagonal of Σ after each M step, in the data's units squared, as other
+    packages do. That is no exact M step: a fall of L is recorded, not raised. Only a Σ that is singular in float64
+    even so is clipped at the floor. ridge=0 adds nothing and mends nothing: Singular is raised there.
+    Abstract: see `Gaussian`.
     """
 
     covariance_type: ClassVar[str]
@@ -45,11 +52,14 @@ class GaussianEmission(Emission):
         *,
         prior: NormalInverseWishart | None = None,
         floor: float = 1e-6,
+        ridge: float | None = None,
     ) -> None:
         super().__init__(n_components, n_features)
         if not 0 <= floor < 1:
             raise InputError(f"{type(self).__name__}: floor must be in [0, 1), got {floor!r}.")
-        self.prior, self.floor = prior, float(floor)
+        if ridge is not None and not 0 <= ridge < math.inf:
+            raise InputError(f"{type(self).__name__}: ridge must be None or a finite number ≥ 0, got {ridge!r}.")
+        self.prior, self.floor, self.ridge = prior, float(floor), ridge
         self.standard_mean = nn.Parameter(torch.zeros(n_components, n_features, dtype=torch.float64))
         self.register_buffer("location", torch.zeros(n_features, dtype=torch.float64))
         self.register_buffer("scale", torch.ones(n_features, dtype=torch.float64))
@@ -76,9 +86,17 @@ class GaussianEmission(Emission):
     def _pooled(self, x: Tensor) -> Tensor:
         """A scatter, or a count that goes with one, summed over what shares one covariance."""
 
+    def _gathered(self, scatter: Tensor) -> Tensor:
+        """Scatters (K, …) in the shape that the statistics keep: where all share one covariance, their sum alone."""
+        return scatter
+
     @abstractmethod
     def _energy(self, scatter: Tensor, count: Tensor) -> Tensor:
         """tr(Σ⁻¹ scatter) + count · ln |Σ|, pooled or not.  (K or fewer,)"""
+
+    @abstractmethod
+    def _inverse_factor(self) -> tuple[Tensor, Tensor]:
+        """C⁻¹ and ln |Σ|, where Σ = C Cᵀ: (K or 1, D, D) or the diagonals (K, D), and (K or 1,)."""
 
     @abstractmethod
     def _variances(self) -> Tensor:
@@ -86,7 +104,15 @@ class GaussianEmission(Emission):
 
     @abstractmethod
     def _set(self, variance: Tensor) -> list[int]:
-        """Write the covariances (pooled shape), clipped at the floor; which ones were clipped."""
+        """Write the covariances (pooled shape), clipped at `_least`; which ones were clipped."""
+
+    @abstractmethod
+    def _ridged(self, variance: Tensor) -> Tensor:
+        """Covariances (pooled shape) with `_least` added to their diagonals."""
+
+    @abstractmethod
+    def _smallest(self) -> float:
+        """A lower end of the variances: the smallest pivot squared, standardised."""
 
     @abstractmethod
     def _at_floor(self) -> list[int]:
@@ -97,6 +123,38 @@ class GaussianEmission(Emission):
         """Ψ₀ and its count for one covariance."""
 
     # --- the distribution ------------------------------------------------------------------------------------------
+
+    @property
+    def inexact(self) -> str:
+        """A ridge that is added after the maximum was found."""
+        return "the ridge is added after the maximum" if self.ridge else ""
+
+    def _least(self) -> Tensor:
+        """What the coordinates add to every variance: the floor, or the ridge in standardised units.  (D,)"""
+        if self.ridge is None:
+            return torch.full_like(self.scale, self.floor)
+        return self.ridge / self.scale.square()
+
+    @property
+    def _bounded(self) -> bool:
+        """Whether Σ stays away from 0 whatever the coordinates are."""
+        return (self.floor if self.ridge is None else self.ridge) > 0
+
+    @property
+    def _clipped(self) -> str:
+        """What became of a covariance that `_set` had to mend."""
+        if self.ridge is None:
+            return "its covariance was clipped at the floor"
+        if self.ridge == 0:
+            return "its variance is as small as float64 can tell from 0"
+        return "its scatter is singular, so that the ridge alone holds its covariance"
+
+    def _refuse(self, singular: list[int]) -> None:
+        if singular and self.ridge == 0:
+            raise Singular(
+                f"{type(self).__name__}: every covariance must be positive definite, but that of component {singular[0]} "
+                "is not, and ridge=0 mends nothing. Ask for fewer components or a ridge > 0."
+            )
 
     @property
     def mean(self) -> Tensor:
@@ -127,6 +185,20 @@ class GaussianEmission(Emission):
         return -0.5 * (self._norms(diff, observed) + total).T
 
     @torch.no_grad()
+    def exact_pass(self, obs: Observations, log_weights: Tensor, *, statistics: bool) -> ExactSums | None:
+        """All E steps of a mixture of these components in one fused pass; None for missing cells and other devices."""
+        if obs.context is not None or obs.y.device.type != "cpu":
+            return None
+        inverse, log_det = self._inverse_factor()
+        point, units = self.standard_mean.detach(), (self.location.numpy(), self.scale.numpy())
+        volume = self.n_features * LOG_2PI + 2 * float(np.log(units[1]).sum())
+        constant = log_weights - 0.5 * (log_det + volume)  # (K,)
+        found = gaussian_pass.exact_sums(obs, units, point, inverse, constant, statistics=statistics)
+        if found is None or found.statistics is None:
+            return found
+        return replace(found, statistics=Statistics(found.statistics.sums, {"mean": point.clone()}))
+
+    @torch.no_grad()
     def sample(self, z: Tensor, generator: torch.Generator | None = None, context: Tensor | None = None) -> Tensor:
         """y = μ_z + L_z ε.  (N,) → (N, D)"""
         noise = torch.randn(len(z), self.n_features, dtype=torch.float64, generator=generator)
@@ -148,7 +220,7 @@ class GaussianEmission(Emission):
             {
                 "count": cells.clone(),  # (K, D): observed cells
                 "first": (r.unsqueeze(1) @ diff).squeeze(1),  # (K, D)
-                "second": self._second(diff, r),
+                "second": self._gathered(self._second(diff, r)),
             },
             {"mean": point.clone()},
         )
@@ -159,7 +231,7 @@ class GaussianEmission(Emission):
         square = self._outer(shift, shift)
         count = self._count(statistics.tensor("count"))
         cross = self._outer(statistics.tensor("first"), shift)
-        return statistics.tensor("second") - 2 * cross + _like(count, square) * square
+        return statistics.tensor("second") + self._gathered(_like(count, square) * square - 2 * cross)
 
     def expected_log_prob(self, statistics: Statistics) -> Tensor:
         """Σ r ln N(y; μ_k, Σ_k) under the current parameters.  (K,), nats"""
@@ -180,18 +252,21 @@ class GaussianEmission(Emission):
         )
         scatter, cells = self._scatter(statistics, mean), self._count(count)
         if self.prior:
-            scatter, cells = scatter + strength * self._outer(mean, mean), cells + float(strength > 0)
+            scatter, cells = scatter + self._gathered(strength * self._outer(mean, mean)), cells + float(strength > 0)
         scatter, cells = self._pooled(scatter), self._pooled(cells)
         if self.prior:
             prior_scatter, prior_count = self._prior_scatter()
             scatter, cells = scatter + prior_scatter, cells + prior_count
         alone = cells <= EMPTY * count.sum(0).max()
         updated = scatter / _like(cells.masked_fill(alone, 1.0), scatter)
+        if self.ridge is not None:
+            self._refuse([int(k) for k in alone.reshape(len(alone), -1).any(-1).nonzero().flatten()])
+            updated = self._ridged(updated)
         self.standard_mean.copy_(mean)
         clipped = self._set(torch.where(_like(alone, scatter), self._variances(), updated))
-        nothing = [k for k in range(self.n_components) if bool(empty[k].all())]
+        nothing = [k for k, gone in enumerate(empty.all(-1).tolist()) if gone]
         return [f"component {k} has no weight: it keeps its mean and covariance" for k in nothing] + [
-            f"component {k}: its covariance was clipped at the floor" for k in clipped if k not in nothing
+            f"component {k}: {self._clipped}" for k in clipped if k not in nothing
         ]
 
     def log_prior(self) -> Tensor:
@@ -213,7 +288,8 @@ class GaussianEmission(Emission):
 
     @torch.no_grad()
     def prepare(self, columns: Columns) -> None:
-        """Take location and scale from the data; a constant column is refused: its variance would be 0."""
+        """Take location and scale from the data; without a ridge a constant column is refused: its variance is 0."""
+        constant = (columns.variance <= (1e-14 * columns.mean) ** 2) | (columns.variance < 1e-290)
         for d, name in enumerate(columns.names):
             if columns.count[d] == 0:
                 raise InputError(f"{type(self).__name__}: {name} has no observed cell. Drop it.")
@@ -221,14 +297,15 @@ class GaussianEmission(Emission):
                 raise InputError(
                     f"{type(self).__name__}: {name} must have squares below 1e308. Divide it by its scale."
                 )
-            if columns.variance[d] <= (1e-14 * columns.mean[d]) ** 2 or columns.variance[d] < 1e-290:
+            if self.ridge is None and constant[d]:
                 raise InputError(
                     f"{type(self).__name__}: {name} must vary, got {columns.mean[d]:g} in every row. "
                     "Drop it: a Gaussian's variance would be 0."
                 )
         mean, covariance = self.mean.clone(), self.covariance.clone()
         self.location.copy_(columns.mean)
-        self.scale.copy_(self._units(columns.variance).sqrt())
+        # A constant column has no unit of its own; under a ridge it needs none.
+        self.scale.copy_(self._units(columns.variance.masked_fill(constant, 1.0)).sqrt())
         self._assign_standard((mean - self.location) / self.scale, covariance / (self.scale[:, None] * self.scale))
 
     @torch.no_grad()
@@ -240,6 +317,8 @@ class GaussianEmission(Emission):
     @property
     def rounding(self) -> float:
         """Below a floor of 1e-6, a collapsed component's Σ⁻¹ magnifies rounding in proportion."""
+        if self.ridge is not None:
+            return ROUNDING * max(1.0, 1e-6 / max(self._smallest(), 1e-300))
         return ROUNDING * max(1.0, 1e-6 / self.floor) if self.floor > 0 else ROUNDING
 
     def _units(self, variance: Tensor) -> Tensor:
@@ -267,9 +346,11 @@ class GaussianEmission(Emission):
             "diag": lambda: torch.diag_embed(sigma),
             "spherical": lambda: torch.eye(d, dtype=torch.float64) * sigma[:, None, None],
         }[self.covariance_type]()
+        # In standardised units: columns of very different scales would drown the smallest eigenvalue in rounding.
+        dense = dense / (self.scale[:, None] * self.scale)
         if bool((torch.linalg.eigvalsh(dense) <= 0).any()) or not bool(torch.isfinite(mean).all()):
             raise InputError(f"{type(self).__name__}.assign: covariance must be positive definite and mean finite.")
-        self._assign_standard((mean - self.location) / self.scale, dense / (self.scale[:, None] * self.scale))
+        self._assign_standard((mean - self.location) / self.scale, dense)
 
     def coordinates(self, y: Tensor) -> Tensor:
         """Standardised columns, missing cells at 0.  (N, D)"""
@@ -289,6 +370,7 @@ class GaussianEmission(Emission):
             "n_components": self.n_components,
             "n_features": self.n_features,
             "floor": self.floor,
+            **({} if self.ridge is None else {"ridge": self.ridge}),
         }
 
 

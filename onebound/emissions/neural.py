@@ -70,6 +70,11 @@ class NeuralGaussian(Emission):
         noise = torch.randn(len(z), self.n_features, dtype=torch.float64, generator=generator)
         return self.mean(context)[rows, z] + self.scale * self.log_sd.exp()[z] * noise
 
+    def conditional_mean(self, y: Tensor, context: Tensor | None = None) -> Tensor:
+        """f_k(x), whatever is observed.  (N, D), (N, C) → (N, K, D)"""
+        assert context is not None
+        return self.mean(context)
+
     def n_parameters(self) -> int:
         """The network's parameters and the standard deviations."""
         return self.log_sd.numel() + sum(p.numel() for p in self.network.parameters())

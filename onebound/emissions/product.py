@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -72,6 +72,22 @@ class Product(Emission):
             y[:, c] = e.sample(z, generator, context)
         return y
 
+    def impute(self, y: Tensor, responsibilities: Tensor, context: Tensor | None = None) -> Tensor:
+        """Every part on its own columns: means where it speaks of numbers, codes where of categories."""
+        return self._side_by_side(y, lambda part, own: part.impute(own, responsibilities, context))
+
+    def fill(
+        self, y: Tensor, z: Tensor, generator: torch.Generator | None = None, context: Tensor | None = None
+    ) -> Tensor:
+        """Every part on its own columns."""
+        return self._side_by_side(y, lambda part, own: part.fill(own, z, generator, context))
+
+    def _side_by_side(self, y: Tensor, act: Callable[[Emission, Tensor], Tensor]) -> Tensor:
+        out = y.clone()
+        for _, c, e in self._each():
+            out[:, c] = act(e, y[:, c])
+        return out
+
     def n_parameters(self) -> int:
         """The sum over parts."""
         return sum(e.n_parameters() for _, _, e in self._each())
@@ -79,6 +95,10 @@ class Product(Emission):
     def statistics(self, y: Tensor, weights: Tensor) -> Statistics:
         """The statistics of each part, by its number."""
         return Statistics({name: e.statistics(y[:, c], weights) for name, c, e in self._each()})
+
+    def latent_entropy(self, y: Tensor, weights: Tensor) -> Tensor:
+        """The sum over parts."""
+        return torch.stack([e.latent_entropy(y[:, c], weights) for _, c, e in self._each()]).sum()
 
     def expected_log_prob(self, statistics: Statistics) -> Tensor:
         """The sum over parts.  (K,), nats"""

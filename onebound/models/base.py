@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from onebound.emissions.base import Part
 from onebound.errors import Infeasible, InputError
 from onebound.observations import Columns, Observations
-from onebound.statistics import Statistics
+from onebound.statistics import ExactSums, Statistics
 from onebound.streamed import Streamed
 from onebound.structures.base import Structure
 
@@ -158,6 +158,10 @@ class Model(nn.Module, ABC):
     def evidence(self, y: Any) -> Tensor:
         """ln p(y), differentiable in y, context and parameters.  (N,), nats"""
         return self.posterior(y).log_partition
+
+    def exact_pass(self, obs: Observations, *, statistics: bool) -> ExactSums | None:
+        """All exact E steps in one fused pass, for models that have such a kernel; None where there is none for these data."""
+        return None
 
     def log_joint(self, y: Any, z: Tensor) -> Tensor:
         """ln p(z, y) for z (N, …) or (S, N, …), nats."""

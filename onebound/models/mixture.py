@@ -8,6 +8,7 @@ M step:        π ∝ Σ_n r_nk (+ α − 1), and the emission's own from the sa
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, Self
 
 import torch
@@ -16,12 +17,12 @@ from torch import Tensor
 from onebound.emissions import Emission, emission_from
 from onebound.emissions.base import Part
 from onebound.emissions.priors import Dirichlet, prior_from
-from onebound.errors import InputError, did_you_mean
+from onebound.errors import InputError, did_you_mean, whole_number
 from onebound.models import start
 from onebound.models.base import BLOCK_CELLS, Latent, Model
 from onebound.numerics import INF, Simplex, weighted
 from onebound.observations import Columns, Observations, weighted_total
-from onebound.statistics import Statistics
+from onebound.statistics import ExactSums, Statistics
 from onebound.structures import Categorical, Structure
 
 SEEDS: dict[str, Callable[..., Tensor]] = {"k-means++": start.k_means_plus_plus, "random": start.random_rows}
@@ -79,6 +80,20 @@ class Mixture(Model):
         return w if obs.allowed is None else w.masked_fill(~obs.allowed, -INF)
 
     @torch.no_grad()
+    def exact_pass(self, obs: Observations, *, statistics: bool) -> ExactSums | None:
+        """The emission's fused pass, where it has one for these data."""
+        found = self.emission.exact_pass(self.observe(obs), self.mixing.log_probabilities(), statistics=statistics)
+        if found is None or found.statistics is None or found.counts is None:
+            return found
+        sums: dict[str, Tensor | Statistics] = {
+            "weight": torch.tensor(found.weight, dtype=torch.float64),
+            "entropy": torch.tensor(found.entropy, dtype=torch.float64),
+            "counts": found.counts,
+            "emission": found.statistics,
+        }
+        return replace(found, statistics=Statistics(sums))
+
+    @torch.no_grad()
     def sample(
         self, n: int, generator: torch.Generator | None = None, context: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
@@ -86,16 +101,44 @@ class Mixture(Model):
         z = torch.multinomial(self.weights, n, replacement=True, generator=generator)
         return self.emission.sample(z, generator, context), z
 
+    # --- missing cells ---------------------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def impute(self, y: Any) -> Tensor:
+        """y with its missing cells at their conditional means Σ_k p(k | observed) E[cell | observed, k].  (N, D)
+
+        A Bernoulli cell becomes the probability of a one, a count its expectation, a category its most probable code.
+        Observed cells stay as they are, and so does a row that no component can make (`keep_infeasible`).
+        """
+        obs = self.observe(y)
+        return torch.cat([self._filled(block, None, None) for block in obs.blocks(self.block_rows)])
+
+    @torch.no_grad()
+    def sample_missing(self, y: Any, n: int = 1, generator: torch.Generator | None = None) -> Tensor:
+        """n draws of y given its observed cells: z ~ p(z | observed), missing ~ p(missing | observed, z).  (n, N, D)"""
+        obs = self.observe(y)
+        draws = whole_number("Mixture.sample_missing", "n", n)
+        return torch.cat([self._filled(block, draws, generator) for block in obs.blocks(self.block_rows)], -2)
+
+    def _filled(self, obs: Observations, draws: int | None, generator: torch.Generator | None) -> Tensor:
+        """A block with its missing cells at their means, or `draws` times drawn."""
+        q, fill = self.posterior(obs), self.emission.fill
+        if draws is None:
+            filled = self.emission.impute(obs.y, q.marginals, obs.context)  # (N, D)
+        else:
+            filled = torch.stack([fill(obs.y, z, generator, obs.context) for z in q.sample(draws, generator)])
+        return torch.where(q.infeasible.unsqueeze(-1), obs.y, filled)
+
     # --- the M step ------------------------------------------------------------------------------------------------
 
     def statistics(self, y: Any, q: Structure) -> Statistics:
-        """Σ weight, Σ weight · H(q), expected counts (K,) and the emission's statistics."""
+        """Σ weight, Σ weight · H(q) of z and of missing cells, expected counts (K,) and the emission's statistics."""
         obs = self.observe(y)
         r = torch.where((obs.weights > 0).unsqueeze(-1), q.marginals * obs.weights.unsqueeze(-1), 0.0)  # (N, K)
         return Statistics(
             {
                 "weight": obs.weights.sum(),
-                "entropy": weighted_total(obs.weights, q.entropy),
+                "entropy": weighted_total(obs.weights, q.entropy) + self.emission.latent_entropy(obs.y, r),
                 "counts": r.sum(0),
                 "emission": self.emission.statistics(obs.y, r),
             }
@@ -161,8 +204,8 @@ class Mixture(Model):
         self, obs: Observations, generator: torch.Generator | None, how: Any
     ) -> Callable[[Observations], Tensor]:
         if not isinstance(how, str):
-            given = _given(how, obs.n_items, self.n_components)
-            return lambda block: given[block.first - obs.first :][: block.n_items]
+            given, k = _given(how, obs.n_items, self.n_components), self.n_components
+            return lambda block: _as_responsibilities(given[block.first - obs.first :][: block.n_items], k)
         if how not in SEEDS:
             raise InputError(
                 f"Mixture.initialize: how must be one of {', '.join(SEEDS)}, or labels or responsibilities, "
@@ -232,10 +275,10 @@ class Mixture(Model):
 
 
 def _given(how: Any, n_items: int, k: int) -> Tensor:
-    """Labels (N,) or responsibilities (N, K) as responsibilities."""
+    """Labels (N,) as they are, or responsibilities (N, K) that add up to 1."""
     r = torch.as_tensor(how)
     if r.shape == (n_items,) and not r.is_floating_point() and bool(((r >= 0) & (r < k)).all()):
-        return torch.nn.functional.one_hot(r.long(), k).to(torch.float64)
+        return r.long()
     r = r.to(torch.float64)
     if r.shape != (n_items, k) or bool((r < 0).any()) or not bool((r.sum(-1) > 0).all()):
         raise InputError(
@@ -243,3 +286,8 @@ def _given(how: Any, n_items: int, k: int) -> Tensor:
             f"with positive rows, got shape {tuple(r.shape)}."
         )
     return r / r.sum(-1, keepdim=True)
+
+
+def _as_responsibilities(given: Tensor, k: int) -> Tensor:
+    """Labels (n,) as rows of zeros with a one; responsibilities as they are.  (n, K)"""
+    return torch.nn.functional.one_hot(given, k).to(torch.float64) if given.ndim == 1 else given

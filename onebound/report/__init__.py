@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from onebound.report.checks import confidence_figure, restarts_figure
+    from onebound.report.chosen import choice_figure
     from onebound.report.displays import ConfidenceDisplay, RestartsDisplay, ScatterDisplay, TraceDisplay
     from onebound.report.page import write_comparison
     from onebound.report.pairs import pair_figure
@@ -20,6 +21,7 @@ _HOME = {
     "RestartsDisplay": "displays",
     "ScatterDisplay": "displays",
     "TraceDisplay": "displays",
+    "choice_figure": "chosen",
     "confidence_figure": "checks",
     "pair_figure": "pairs",
     "profile_figure": "pictures",
@@ -35,6 +37,7 @@ __all__ = [
     "RestartsDisplay",
     "ScatterDisplay",
     "TraceDisplay",
+    "choice_figure",
     "confidence_figure",
     "pair_figure",
     "profile_figure",

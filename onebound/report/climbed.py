@@ -27,6 +27,7 @@ class Climbed:
     seconds: float | None
     restarts: list[float]
     repairs: list[str]
+    choice: Mapping[str, Any] | None = None  # `Choice.as_dict()`, if this fit is the best of several models'
 
 
 def climbed(fit: Any, title: str = "the model") -> Climbed:
@@ -53,6 +54,7 @@ def climbed(fit: Any, title: str = "the model") -> Climbed:
         seconds=_number(summary.get("seconds")),
         restarts=[float(v) for v in summary.get("restarts") or [] if _number(v) is not None],
         repairs=[str(text) for text in summary.get("repairs") or []],
+        choice=summary.get("choice"),
     )
 
 

@@ -9,10 +9,12 @@ from typing import Any
 
 import numpy as np
 
+from onebound.algorithms.choose import Criteria
 from onebound.errors import InputError
 from onebound.observations import Observations
 from onebound.report import numbers
 from onebound.report.checks import STACKED, confidence_figure, restarts_figure
+from onebound.report.chosen import choice_section
 from onebound.report.climbed import Climbed, climbed
 from onebound.report.markup import chip, document, facts, figure, note, table, table_row, write_whole
 from onebound.report.pairs import has_pairs, pair_figure, pair_points
@@ -31,7 +33,7 @@ from onebound.report.sections import (
     some_of,
 )
 from onebound.report.style import component_colour
-from onebound.report.survey import SURE, Survey, criteria, survey, weighed
+from onebound.report.survey import SURE, Survey, survey, weighed
 from onebound.report.words import SCALE, sentences
 
 COLUMNS_SHOWN = 20
@@ -98,6 +100,7 @@ def report_page(
         f"<h1>{escape(subject.title)}</h1>",
         f'<p class="subtitle">{escape(subtitle)}</p>' if subtitle else "",
         *_fitted(subject),
+        *(choice_section(subject.fit.choice) if subject.fit and subject.fit.choice else []),
         *_components(subject),
         *_confidence(subject),
         *_climb(subject),
@@ -283,7 +286,8 @@ def _restarts(fit: Climbed) -> list[str]:
 def _criteria(subject: _Subject) -> list[str]:
     if subject.seen is None:
         return []
-    c = criteria(subject.model.n_parameters(), subject.seen)
+    seen = subject.seen
+    c = Criteria.of(subject.model.n_parameters(), seen.log_evidence, seen.entropy, seen.total_weight)
     values = [("BIC", c.bic), ("AIC", c.aic), ("ICL", c.icl)]
     text = (
         "Models of different size, fitted to the same rows and columns, are compared by these; lower is better. All are in "

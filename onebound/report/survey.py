@@ -49,28 +49,6 @@ class Survey:
         return float(self.sure.sum()) / self.total_weight
 
 
-@dataclass(frozen=True)
-class Criteria:
-    """What one compares models of different size by; lower is better. All in units of −2 ln, over all rows together.
-
-    `bic` = −2 ln p + P ln N, `aic` = −2 ln p + 2 P, `icl` = bic + 2 · entropy of the responsibilities, with P free
-    parameters and N the total weight.
-    AIC and BIC are signed as scikit-learn's GaussianMixture signs them.
-    """
-
-    n_parameters: int
-    aic: float
-    bic: float
-    icl: float
-
-
-def criteria(n_parameters: int, seen: Survey) -> Criteria:
-    """AIC, BIC and ICL of a model with that many free parameters."""
-    misfit = -2 * seen.log_evidence
-    bic = misfit + n_parameters * float(np.log(seen.total_weight))
-    return Criteria(n_parameters, misfit + 2 * n_parameters, bic, bic + 2 * seen.entropy)
-
-
 def weighed(model: Any, y: Any, weights: Any = None) -> Observations:
     """y with its weights, checked by the model; an Observations brings its own."""
     if isinstance(y, Observations) and weights is not None:

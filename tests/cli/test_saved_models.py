@@ -181,21 +181,11 @@ def test_a_row_that_cannot_be_is_scored_as_such(shell: Shell) -> None:
     assert rows(ok(shell("predict", "m.safetensors", "other.csv")))[1]["class"] == ""
 
 
-def test_gaps_are_read_as_at_fitting(shell: Shell, saved: str, faithful: str) -> None:
+@pytest.mark.parametrize("covariance", ["full", "tied", "diag", "spherical"])
+def test_gaps_are_read_as_at_fitting(shell: Shell, saved: str, faithful: str, covariance: str) -> None:
     Path("y.csv").write_text(Path(faithful).read_text() + ",80\n")
-    ok(
-        shell(
-            "fit",
-            "gaussian-mixture",
-            "y.csv",
-            "--covariance",
-            "diag",
-            "--missing",
-            "marginalize",
-            "-o",
-            "d.safetensors",
-        )
-    )
+    gaps = ("--covariance", covariance, "--missing", "marginalize")
+    ok(shell("fit", "gaussian-mixture", "y.csv", *gaps, "-o", "d.safetensors"))
     ok(shell("score", "d.safetensors", "y.csv"))
     assert "row 273" in shell("score", saved, "y.csv").stderr
 

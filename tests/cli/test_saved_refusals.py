@@ -88,13 +88,6 @@ def test_a_bad_line_is_refused(shell: Shell, args: list[str], message: str) -> N
     assert {path: path.read_bytes() for path in Path().iterdir() if path.is_file()} == before
 
 
-def test_full_covariance_names_the_cure_for_gaps(shell: Shell) -> None:
-    Path("y.csv").write_text("a,b\n1,2\n2,\n3,1\n4,4\n")
-    line = refused(shell("fit", "gaussian-mixture", "y.csv", "--missing", "marginalize"))
-    assert "column b has no value in row 2" in line
-    assert "--covariance diag" in line
-
-
 @pytest.mark.usefixtures("files")
 @pytest.mark.parametrize(
     "args",

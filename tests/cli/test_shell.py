@@ -198,3 +198,36 @@ def test_a_closed_pipe_is_silent(faithful: str, tmp_path: Path) -> None:
     done = subprocess.run(["bash", "-c", command], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.stdout.count("\n") == 1
     assert done.stderr == ""
+
+
+@pytest.mark.parametrize("criterion", ["bic", "heldout"])
+def test_the_best_number_of_components_is_kept_and_told(shell: Shell, faithful: str, criterion: str) -> None:
+    fit = ("fit", "gaussian-mixture", faithful, "-k", "1..3", "--criterion", criterion, "-o", "m.safetensors")
+    text = readable(shell(*fit, "--report", "r.html"))
+    assert "2 ←" in text
+    assert ob.load("m.safetensors").n_components == 2
+    page = Path("r.html").read_text()
+    assert "How many components" in page
+    result = strict_json(shell(*fit, "--json"))
+    assert [tried["name"] for tried in result["choice"]["candidates"]] == ["1", "2", "3"]
+    assert result["choice"]["best"] == "2"
+    readable(shell("report", "m.safetensors", faithful))
+    assert "How many components" in Path("report.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("-k", "3..1"), "1..10, or 2,4,8"),
+        (("-k", "0..2"), "1..10, or 2,4,8"),
+        (("-k", "two"), "1..10, or 2,4,8"),
+        (("-k", "2", "--criterion", "bic"), "give --components 1..10"),
+        (("-k", "1..2", "--checkpoint", "c"), "--checkpoint goes with one number"),
+        (("-k", "1..2", "--criterion", "dic"), "'dic' is not one of"),
+    ],
+)
+def test_a_choice_that_cannot_be_made_is_refused(
+    shell: Shell, faithful: str, options: tuple[str, ...], message: str
+) -> None:
+    result = shell("fit", "gaussian-mixture", faithful, *options)
+    assert (result.exit_code, message in result.stderr) == (2, True), result.stderr

@@ -223,8 +223,8 @@ FIT = ["fit", "gaussian-mixture", "y.csv", "--columns", "a,n"]
 GM = "gaussian.safetensors"
 
 LINES: list[tuple[list[str], str]] = [
-    ([*FIT, "-k", "two"], "'two' is no whole number"),
-    ([*FIT, "-k", "-1"], "-1 is not in the range"),
+    ([*FIT, "-k", "two"], "expected a whole number from 1, or 1..10, or 2,4,8, got 'two'"),
+    ([*FIT, "-k", "-1"], "or 2,4,8, got '-1'"),
     ([*FIT, "-k", "41"], "expected at least one row a component, 41 in all, got 40"),
     ([*FIT, "-k", "1000000000000"], "Ask for fewer --components"),
     (["compare", *FIT[1:], "-k", "41"], "41 in all, got 40"),

@@ -10,7 +10,7 @@ from zoo import ALGORITHMS, CLOSED, ZOO, Case, clone
 
 import onebound as ob
 
-RISING = ("EM", "HardEM")
+RISING = ("EM", "SQUAREM", "HardEM")
 
 
 def objective_gradient(model: ob.models.Model, obs: ob.Observations) -> float:
@@ -53,7 +53,7 @@ def test_every_algorithm_that_the_plan_allows_runs_and_reports_the_returned_para
 @pytest.mark.parametrize("name", sorted(ALGORITHMS))
 def test_what_has_no_closed_form_is_refused_or_climbed_by_gradient(case: Case, name: str) -> None:
     model, obs = case.model(), case.observations()
-    if name in ("EM", "VEM", "MCEM", "HardEM"):
+    if name in ("EM", "SQUAREM", "VEM", "MCEM", "HardEM"):
         with pytest.raises(ob.errors.NoClosedForm, match=r"network.*Use ob\.GEM"):
             ob.plan(model, ALGORITHMS[name]())
         with pytest.raises(ob.errors.NoClosedForm):
@@ -92,6 +92,38 @@ def hitting_a_boundary(model: ob.models.Model) -> bool:
     tables = [m.probabilities() for m in model.modules() if isinstance(m, ob.numerics.Simplex)]
     rates = [m.rate for m in model.modules() if isinstance(m, ob.emissions.Poisson)]
     return any(bool((t < 1e-4).any()) for t in tables + rates)
+
+
+def overlapping(n: int = 600) -> np.ndarray:
+    generator = np.random.default_rng(0)
+    return generator.normal(1.6 * generator.integers(0, 3, (n, 1)), 1.0, (n, 2))
+
+
+def test_squarem_ends_where_em_ends_in_half_the_passes_which_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    y = overlapping()
+    start = ob.models.Mixture(ob.emissions.Gaussian(3, 2, "diag")).initialize(y, torch.Generator().manual_seed(1))
+    swept = []
+    sweep = ob.algorithms.climb.sweep
+    monkeypatch.setattr(ob.algorithms.climb, "sweep", lambda *a, **k: swept.append(1) or sweep(*a, **k))
+    ends = {}
+    for algorithm in (ob.EM(), ob.EM(accelerate="squarem")):
+        swept.clear()
+        ends[algorithm.name] = ob.fit(clone(start), y, algorithm, max_iter=5000, tol=1e-10)
+        assert ends[algorithm.name].trace[-1].passes == len(swept)
+    em, squarem = ends["EM"], ends["SQUAREM"]
+    assert squarem.bound == pytest.approx(em.bound, abs=1e-6)
+    assert squarem.trace[-1].passes < em.trace[-1].passes / 2
+
+
+def test_a_long_step_that_lowers_l_is_taken_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    y = overlapping()
+    start = ob.models.Mixture(ob.emissions.Gaussian(3, 2)).initialize(y, torch.Generator().manual_seed(1))
+    # Far too long, always: every one of them has to be refused, and what is left is EM.
+    monkeypatch.setattr(ob.algorithms.acceleration, "GROWTH", 1e3)
+    monkeypatch.setattr(ob.algorithms.acceleration, "wanted_length", lambda first, turn: 1e3)
+    fit = ob.fit(start, y, ob.EM(accelerate="squarem"), max_iter=30, tol=0)
+    assert np.diff([r.objective for r in fit.trace]).min() >= -1e-10 * (1 + abs(fit.bound))
+    assert fit.trace[-1].passes > 31
 
 
 def test_old_faithful_em_eg_and_vae_climb_to_the_same_place() -> None:

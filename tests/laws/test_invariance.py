@@ -72,7 +72,7 @@ def test_the_evidence_of_an_item_has_the_same_bits_in_any_batch(case: Case) -> N
     torch.testing.assert_close(together, alone, rtol=1e-12, atol=1e-12)
 
 
-@pytest.mark.parametrize("form", ["diag", "spherical"])
+@pytest.mark.parametrize("form", ["full", "tied", "diag", "spherical"])
 def test_a_row_with_nothing_observed_contributes_nothing_but_its_weight(form: str) -> None:
     model = Mixture(Gaussian(2, 2, form)).assign([0.4, 0.6], mean=[[0.0, 1.0], [2.0, 3.0]], covariance=_ones(form))
     nothing = torch.full((1, 2), float("nan"), dtype=torch.float64)
@@ -87,7 +87,8 @@ def test_a_row_with_nothing_observed_contributes_nothing_but_its_weight(form: st
 
 
 def _ones(form: str) -> list:
-    return [[1.0, 1.0]] * 2 if form == "diag" else [1.0, 1.0]
+    identity = [[1.0, 0.0], [0.0, 1.0]]
+    return {"full": [identity] * 2, "tied": identity, "diag": [[1.0, 1.0]] * 2, "spherical": [1.0, 1.0]}[form]
 
 
 def test_missing_cells_are_the_marginalised_likelihood() -> None:

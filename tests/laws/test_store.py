@@ -41,6 +41,7 @@ def test_a_loaded_model_has_the_same_bits(case: Case, tmp_path: Path) -> None:
 
 ALGORITHMS = {
     "EM": (ob.EM, {}),
+    "SQUAREM": (lambda: ob.EM(accelerate="squarem"), {}),
     "EG": (ob.EG, {}),
     "EG-adam": (lambda: ob.EG("adam"), {}),
     "EG-minibatch": (lambda: ob.EG("adam"), {"batch_size": 50}),

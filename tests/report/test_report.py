@@ -13,6 +13,7 @@ from sklearn.mixture import GaussianMixture
 from small_fits import HOLES, NAMES, TABLE, ZOO, fits_of, geyser_fits, geyser_rows
 
 import onebound as ob
+from onebound.algorithms.choose import Criteria
 from onebound.emissions import Gaussian, Poisson
 from onebound.errors import InputError
 from onebound.models import Mixture
@@ -20,7 +21,7 @@ from onebound.report import numbers, write_report
 from onebound.report.parameters import array, coded_columns, quantities
 from onebound.report.sections import WHY
 from onebound.report.single import report_page
-from onebound.report.survey import BINS, SURE, criteria, survey
+from onebound.report.survey import BINS, SURE, survey
 from onebound.report.words import NOTICED, differences, sentences
 
 pytestmark = pytest.mark.xdist_group("report")
@@ -115,7 +116,7 @@ def test_the_criteria_are_those_of_scikit_learn_and_of_the_hand_formula(covarian
     (fit,) = fits_of(Mixture(Gaussian(2, 3, covariance, floor=0.0)), y, [ob.EM()])
     model, seen = fit.model, survey(fit.model, y)
     n_parameters = {"full": 19, "diag": 13, "spherical": 9, "tied": 13}[covariance]
-    c = criteria(model.n_parameters(), seen)
+    c = Criteria.of(model.n_parameters(), seen.log_evidence, seen.entropy, seen.total_weight)
     misfit, n = -2 * float(ob.bound(model, y).evidence.sum()), len(y)
     r = brute_force(model, y)
     assert c.n_parameters == n_parameters
@@ -141,7 +142,7 @@ def _as_scikit_learn(model: Mixture, covariance: str, y: np.ndarray) -> Gaussian
 def test_the_numbers_are_on_the_page() -> None:
     fit, text = geyser_fits()[0], Reader(geyser_page()).text
     seen = survey(fit.model, geyser_rows())
-    c = criteria(fit.model.n_parameters(), seen)
+    c = Criteria.of(fit.model.n_parameters(), seen.log_evidence, seen.entropy, seen.total_weight)
     told = {
         "rows": "68",
         "missing cells": "none",

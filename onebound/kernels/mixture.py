@@ -1,0 +1,235 @@
+"""One pass of exact E steps over a mixture of Gaussians: evidence, entropy and moments, fused in blocks that stay in cache.
+
+Two matrix products a block. With φ(x) the products of two entries of [x, 1] that the covariance needs, ln p(x, k) = η_kᵀφ
+and Σ_n r_nk φ_n are the moments: no N × K and no N × D array exists. That form cancels where |x| is large beside a
+component's spread, so a block takes it for a component only while ε |η|ᵀ|φ| stays below `CANCELS`; else it forms
+(x − μ) L⁻ᵀ and moments about μ.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+from numba import njit
+
+from onebound.kernels.blocks import (
+    add_centred_moments,
+    add_log_joint,
+    add_moments,
+    centred_log_joint,
+    forbid,
+    subtract_shared,
+    weigh,
+)
+from onebound.kernels.lanes import DOTS, HEIGHT, TILE, WIDTH, add_dots
+from onebound.kernels.softmax import responsibilities
+from onebound.kernels.threads import run
+
+# What rounding may take from ln p(x, k), in nats.
+CANCELS = 1e-11
+EPSILON = 2.0**-52
+# Items in a block: 18 tiles. Their φ, for 16 columns with all products, fill half of a level-2 cache of 512 KiB.
+BLOCK_ITEMS = 18 * TILE
+# Products that are formed at once where all would not fit that cache. A multiple of DOTS.
+PANEL = 159
+# Items that one thread takes at a time; the chunks depend on the data's shape alone, so the threads do not change a bit.
+CHUNK_ITEMS, MOST_CHUNKS, CHUNK_BYTES = 8192, 64, 2**26
+
+
+class Products(NamedTuple):
+    """ln p(x, k) = Σ_p eta[p, k] · u[left[p]] · u[right[p]] with u = [x, 1].
+
+    `eta` is (P, K') with P and K' padded by zeros; `bounds` (3, K): Σ |eta| over the products of two, one and no entry
+    of x. `whiten` (D, D'), transposed: for components that share a covariance, whose −½ |L⁻¹ x|² is not in `eta`; else empty.
+    """
+
+    left: Any
+    right: Any
+    eta: Any
+    bounds: Any
+    whiten: Any
+
+
+class Centred(NamedTuple):
+    """ln p(x, k) = constant[k] − ½ |whiten[k] (x − mean[k])|².
+
+    `whiten`: (K or 1, D, D') transposed and padded by zeros, or where `diagonal` (K, 1, D).
+    """
+
+    mean: Any
+    whiten: Any
+    constant: Any
+    diagonal: bool
+
+
+class Sums(NamedTuple):
+    """Σ weight · (1, ln p(y), H(q), 1 + |ln p(y)|) in `totals`, and the moments in three parts that are added up elsewhere.
+
+    `raw` (P, K'): Σ r · products. `centred` (K, …): of the blocks that took the centred form; rows x − mean and 1 against
+    the same columns (dense), or the rows Σ r, Σ r (x − mean), Σ r (x − mean)². `scatter`: Σ weight x xᵀ where shared.
+    """
+
+    totals: Any
+    raw: Any
+    centred: Any
+    scatter: Any
+
+
+def padded(size: int, multiple: int) -> int:
+    """The next multiple."""
+    return -(-size // multiple) * multiple
+
+
+def exact_pass(
+    y: Any,
+    weights: Any,
+    allowed: Any,
+    units: tuple[Any, Any],
+    products: Products,
+    centred: Centred,
+    *,
+    statistics: bool,
+    threads: int = 1,
+) -> Sums | None:
+    """The sums over all rows of y (N, D), or None where some row has a missing cell, no allowed z, or overflows.
+
+    `weights` (N,); `allowed` (N, K) boolean or None; `units`: location and scale (D,) of x = (y − location) / scale.
+    The result has the same bits for any number of threads.
+    """
+    shapes = _shapes(products, centred)
+    items = sum(math.prod(shape) for shape in shapes)
+    count = max(1, min(len(y) // CHUNK_ITEMS, MOST_CHUNKS, CHUNK_BYTES // (8 * items)))
+    block = padded(-(-len(y) // -(-len(y) // BLOCK_ITEMS)), TILE)
+    rows = padded(-(-len(y) // count), block)
+    starts = range(0, len(y), rows)
+    parts = [Sums(*(np.zeros(shape) for shape in shapes)) for _ in starts]
+
+    def work(i: int) -> bool:
+        here = slice(starts[i], starts[i] + rows)
+        mask = np.empty((0, 0), np.bool_) if allowed is None else np.ascontiguousarray(allowed[here])
+        return _chunk(
+            _readable(y[here]),
+            np.ascontiguousarray(weights[here]),
+            mask,
+            units,
+            products,
+            centred,
+            statistics,
+            block,
+            parts[i],
+        )
+
+    if not run(work, len(starts), threads):
+        return None
+    for part in parts[1:]:
+        for total, more in zip(parts[0], part, strict=True):
+            total += more
+    return parts[0]
+
+
+def _shapes(products: Products, centred: Centred) -> list[tuple[int, ...]]:
+    k, d = centred.mean.shape
+    sides = (padded(d + 1, DOTS), padded(d + 1, HEIGHT))
+    shared = len(products.whiten) > 0
+    return [(4,), products.eta.shape, (k, 3, d) if centred.diagonal else (k, *sides), sides if shared else (0, 0)]
+
+
+def _readable(y: Any) -> Any:
+    """Rows as the kernel is compiled for: float32 or float64, contiguous. A copy of one chunk at most."""
+    return np.ascontiguousarray(y, dtype=y.dtype if y.dtype in (np.float32, np.float64) else np.float64)
+
+
+@njit(nogil=True, cache=True)
+def _chunk(
+    y: Any,
+    weights: Any,
+    allowed: Any,
+    units: Any,
+    products: Any,
+    centred: Any,
+    statistics: bool,
+    block: int,
+    out: Any,
+) -> bool:
+    """Add the sums over the rows of `y` to `out`; False where some row needs the ordinary path."""
+    k, d = centred.mean.shape
+    side, pairs = padded_to(d + 1, DOTS), len(products.left)
+    x = np.zeros((side, block))
+    x[d] = 1.0
+    phi = np.empty((min(pairs, PANEL), block))
+    w = np.empty((products.eta.shape[1], block))
+    spare = np.empty((padded_to(d + 1, HEIGHT), block))
+    row_weights, offset, work = np.empty(block), np.empty(block), np.empty((3, block))
+    fast = np.empty(k, np.bool_)
+    for start in range(0, len(y), block):
+        end = min(start + block, len(y))
+        row_weights[: end - start], row_weights[end - start :] = weights[start:end], 0.0
+        reach = _load(y[start:end], units[0], units[1], x[:d], work[0], work[1])
+        if not reach < np.inf:
+            return False
+        some, every = _choose(reach, products, fast)
+        w[:] = 0.0
+        offset[:] = 0.0
+        if some:
+            add_log_joint(x, products, phi, w)
+            if len(products.whiten) > 0:
+                subtract_shared(x[:d], products.whiten, spare, offset)
+        if not every and not centred_log_joint(x[:d], centred, fast, spare, w):
+            return False
+        if len(allowed) > 0:
+            forbid(allowed[start:end], w)
+        if not responsibilities(w, k, row_weights, offset, work, out.totals):
+            return False
+        if statistics:
+            if not every:
+                add_centred_moments(x, centred, fast, w, spare, out.centred)
+            if some:
+                add_moments(x, products, phi, w, out.raw)
+                if len(products.whiten) > 0:
+                    weigh(x, row_weights, spare)
+                    add_dots(out.scatter, spare, x, 0, side)
+    return True
+
+
+@njit(nogil=True, inline="always")
+def padded_to(size: int, multiple: int) -> int:
+    return (size + multiple - 1) // multiple * multiple
+
+
+@njit(nogil=True, inline="never")
+def _load(y: Any, location: Any, scale: Any, x: Any, largest: Any, poison: Any) -> float:
+    """x = (y − location) / scale, turned feature by feature; its largest |x|, or NaN where a cell is missing."""
+    rows = len(y)
+    largest[:] = 0.0
+    poison[:] = 0.0
+    for n in range(rows):
+        for i in range(y.shape[1]):
+            x[i, n] = y[n, i]
+    for i in range(y.shape[1]):
+        x[i, rows:] = location[i]
+        for n in range(x.shape[1]):
+            value = (x[i, n] - location[i]) / scale[i]
+            x[i, n] = value
+            largest[n] = max(largest[n], abs(value))
+            poison[n] += value - value  # 0, and NaN for NaN and ±inf, which a maximum would lose
+    return largest.max() + poison.sum()
+
+
+@njit(nogil=True, inline="never")
+def _choose(reach: float, products: Any, fast: Any) -> tuple[bool, bool]:
+    """Which components may take the product form in a block where |x| ≤ reach: some, and all. A shared term: all or none."""
+    bounds, n_fast = products.bounds, 0
+    for k in range(len(fast)):
+        size = bounds[0, k] * reach * reach + bounds[1, k] * reach + bounds[2, k]
+        fast[k] = EPSILON * size < CANCELS
+        n_fast += fast[k]
+    if len(products.whiten) > 0 and n_fast < len(fast):
+        fast[:] = False
+        n_fast = 0
+    return n_fast > 0, n_fast == len(fast)
+
+
+assert BLOCK_ITEMS % WIDTH == 0
+assert PANEL % DOTS == 0
