@@ -80,24 +80,36 @@ def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
 
 @contextlib.contextmanager
 def whole_or_nothing(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
-    """A file under a temporary name in the folder of `path`, renamed at the end; after an error there is nothing."""
-    target = Path(os.path.realpath(path))  # Through a link to the file that it names: the link stays.
-    if target.exists() and not target.is_file():
-        raise StoreError(f"save: cannot write {path}: is no regular file, and a rename would replace it. Name another.")
+    """`replacing`, with StoreError where that cannot be done."""
     try:
-        handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
-        try:
-            with os.fdopen(handle, "wb") as file:
-                yield file
-            os.chmod(temporary, 0o666 & ~_umask())  # mkstemp makes files private
-            os.replace(temporary, target)
-        except BaseException:
-            os.unlink(temporary)
-            raise
+        with replacing(path) as file:
+            yield file
     except OSError as error:
         raise StoreError(
-            f"save: cannot write {target}: {error.strerror}. Choose a folder that exists and is writable."
+            f"save: cannot write {path}: {error.strerror or error}. Choose a folder that exists and is writable."
         ) from None
+
+
+@contextlib.contextmanager
+def replacing(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
+    """A file under a temporary name in the folder of `path`, renamed at the end; after an error there is nothing new.
+
+    Raises OSError where there is a folder, a device or a pipe, which the rename would replace.
+    """
+    target = Path(os.path.realpath(path))  # Through a link to the file that it names: the link stays.
+    if target.is_dir():
+        raise IsADirectoryError(None, "it is a folder")
+    if target.exists() and not target.is_file():
+        raise OSError(None, "it is a device or a pipe, which is no regular file")
+    handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            yield file
+        os.chmod(temporary, 0o666 & ~_umask())  # mkstemp makes files private
+        os.replace(temporary, target)
+    except BaseException:
+        os.unlink(temporary)
+        raise
 
 
 def _umask() -> int:

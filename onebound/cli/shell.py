@@ -53,9 +53,8 @@ class Shell(click.Group):
             sys.stdout = None
             sys.exit(0)
         except SystemExit:
-            if type(sys.stdout).__name__.endswith(
-                "PacifyFlushWrapper"
-            ):  # click saw the same first, and calls it a failure.
+            # click saw the closed pipe first, and calls it a failure.
+            if type(sys.stdout).__name__.endswith("PacifyFlushWrapper"):
                 sys.exit(0)
             raise
         except Exception as error:

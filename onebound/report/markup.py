@@ -1,8 +1,5 @@
 """The HTML of a page, piece by piece; whatever text comes in is escaped here."""
 
-import contextlib
-import os
-import secrets
 from collections.abc import Sequence
 from html import escape
 from importlib import resources
@@ -13,6 +10,7 @@ from matplotlib.figure import Figure
 from onebound.errors import InputError
 from onebound.report.style import VARIABLES
 from onebound.report.svg import inline_svg
+from onebound.store import replacing
 
 
 def document(title: str, body: str) -> str:
@@ -75,24 +73,12 @@ def note(text: str) -> str:
 
 
 def write_whole(path: Path, text: str) -> None:
-    """Write under a temporary name in the same folder, then rename: there is the old file or the new one, never half.
-
-    Raises InputError where that cannot be done; then nothing is left behind.
-    """
-    path = Path(os.path.realpath(path))  # Through a link to the file that it names: the link stays.
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    """Write the page whole or not at all: there is the old file or the new one. InputError where that cannot be done."""
     try:
-        if path.is_dir():
-            raise IsADirectoryError(None, "it is a folder")
-        if path.exists() and not path.is_file():  # The rename would put a page in the place of /dev/null.
-            raise OSError(None, "it is a device or a pipe")
-        temporary.write_text(text, encoding="utf-8", newline="\n")
-        os.replace(temporary, path)
+        with replacing(path) as file:
+            file.write(text.encode())
     except OSError as error:
         raise InputError(
             f"report: path must be a file in a folder that can be written, got {str(path)!r} "
             f"({error.strerror or error}). Choose another path."
         ) from error
-    finally:
-        with contextlib.suppress(OSError):  # Renamed, it is not there any more.
-            temporary.unlink()

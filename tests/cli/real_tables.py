@@ -3,7 +3,6 @@
 import csv
 import gzip
 import json
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -14,11 +13,10 @@ import pyarrow as pa
 import pyarrow.feather as feather
 import pyarrow.parquet as pq
 import pytest
+from told import DATA
 
 from onebound.emissions import Bernoulli, Categorical, DiagonalGaussian, Emission, Gaussian, Poisson, Product
 from onebound.models import Mixture
-
-DATA = Path(os.environ.get("ONEBOUND_DATA", Path(__file__).parents[3] / "shared" / "data"))
 
 Columns = dict[str, list[float | str | None]]
 

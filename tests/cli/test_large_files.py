@@ -8,12 +8,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from click.testing import Result
+from told import Shell, ok
 
 from onebound.data import stream
 from onebound.data.look import Look
 
-Shell = Callable[..., Result]
 N = 2000
 
 
@@ -40,11 +39,6 @@ def files(tmp_path: Path) -> None:
     }
     pq.write_table(pa.table(columns), tmp_path / "y.parquet")
     np.save(tmp_path / "y.npy", np.column_stack(list(columns.values()))[:, :3])
-
-
-def ok(result: Result) -> str:
-    assert result.exit_code == 0, result.output
-    return result.stdout
 
 
 FITS = [

@@ -6,7 +6,6 @@ import gzip
 import io
 import json
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,6 @@ import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 import pytest
 import torch
-from click.testing import Result
 
 import onebound as ob
 from onebound.emissions import Gaussian
@@ -23,8 +21,7 @@ from onebound.models import Mixture
 
 sys.path.insert(0, str(Path(__file__).parent))
 from real_tables import FORMATS, NUMBERS, OTHERS, WITHOUT_WORDS, WORDS, Case, real_file, written
-
-Shell = Callable[..., Result]
+from told import Shell, ok
 
 ITERATIONS = 3
 CLOSE = {"rtol": 1e-10, "atol": 1e-10}
@@ -36,11 +33,6 @@ GRID += [(case, ".csv") for case in OTHERS]
 
 def seeded() -> torch.Generator:
     return torch.Generator().manual_seed(0)
-
-
-def ok(result: Result) -> str:
-    assert result.exit_code == 0, result.output
-    return result.stdout
 
 
 def close(came: Any, expected: Any) -> None:

@@ -1,12 +1,10 @@
 """Whatever is wrong with a command line or its data is one line on standard error, and nothing is left half-written."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from click.testing import Result
-
-Shell = Callable[..., Result]
+from told import Shell, refused
 
 ROWS = "a,b\n1,2\n2,3.5\n3,1\n2,2\n5,1\n0,4\n"
 MODEL = "gaussian-mixture"
@@ -14,15 +12,10 @@ MODEL = "gaussian-mixture"
 
 def one_line(result: Result, folder: Path) -> str:
     """The one line of an error that the user can mend, after looking for what must not be there."""
-    assert result.exit_code == 2, result.output
-    assert result.stdout == ""
-    lines = result.stderr.splitlines()
-    assert len(lines) == 1, result.stderr
-    assert lines[0].startswith("onebound: ")
-    assert "Traceback" not in lines[0]
+    line = refused(result)
     left = [path.name for path in folder.iterdir() if "safetensors" in path.name or path.suffix == ".html"]
     assert left == []
-    return lines[0]
+    return line
 
 
 BAD_TABLES = [

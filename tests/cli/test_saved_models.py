@@ -4,8 +4,6 @@ import csv
 import io
 import json
 import math
-import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +11,10 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
-from click.testing import Result
+from told import DATA, Shell, ok
 
 import onebound as ob
 from onebound.data import read_table
-
-Shell = Callable[..., Result]
-
-DATA = Path(os.environ.get("ONEBOUND_DATA", Path(__file__).parents[3] / "shared" / "data"))
 
 # Model, file below the data folder, options: every model on a real file.
 REAL = [
@@ -31,11 +25,6 @@ REAL = [
     ("bernoulli-mixture", "latent_class/carcinoma.csv", ("--columns", "A,B")),
     ("poisson-mixture", "old_faithful/faithful.csv", ("--columns", "waiting")),
 ]
-
-
-def ok(result: Result) -> str:
-    assert result.exit_code == 0, result.output
-    return result.stdout
 
 
 def rows(text: str) -> list[dict[str, str]]:

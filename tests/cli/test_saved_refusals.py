@@ -5,26 +5,15 @@ import os
 import shlex
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import Result
+from told import Shell, refused
 
 import onebound as ob
 from onebound.cli import main
 from onebound.errors import NonFinite, NotMonotone
-
-Shell = Callable[..., Result]
-
-
-def refused(result: Result, code: int = 2) -> str:
-    assert result.exit_code == code, result.output
-    lines = result.stderr.splitlines()
-    assert len(lines) == 1, result.stderr
-    assert lines[0].startswith("onebound: ")
-    return lines[0]
 
 
 @pytest.fixture

@@ -11,29 +11,16 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from click.testing import Result
+from told import Shell, refused
 
 import onebound as ob
 from onebound.errors import InputError, StoreError
 from onebound.report import write_report
 
-Shell = Callable[..., Result]
-
 GOOD = "a,n,b,c,w\n" + "".join(
     f"{(i * 7 % 11) / 4 + 3 * (i % 2)},{i * 5 % 7},{i % 2},{'red' if i % 3 else 'blue'},{i % 4 / 2}\n"
     for i in range(40)
 )
-
-
-def refused(result: Result) -> str:
-    """The one line of an error that the user can mend."""
-    assert result.exit_code == 2, result.output
-    assert result.stdout == ""
-    lines = result.stderr.splitlines()
-    assert len(lines) == 1, result.stderr
-    assert lines[0].startswith("onebound: ")
-    assert "Traceback" not in lines[0]
-    return lines[0]
 
 
 def snapshot() -> dict[str, bytes]:
