@@ -21,6 +21,12 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, exitstatu
     terminalreporter.write_line(f"onebound: {verdict}: " + ", ".join(f"{n} {name}" for name, n in counts.items()))
 
 
+@pytest.fixture(autouse=True)
+def fused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Small data go through the fused pass too, or no law would see it; a test of the ordinary path sets it back."""
+    monkeypatch.setattr("onebound.emissions.gaussian_base.FUSED_CELLS", 0)
+
+
 @pytest.fixture
 def shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
     """Call `onebound ARGS` in an empty folder, on a terminal of 80 columns without colour; `stdin` is piped in."""

@@ -15,7 +15,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from onebound.emissions import gaussian_pass
 from onebound.emissions.base import ROUNDING, Emission
 from onebound.emissions.priors import NormalInverseWishart
 from onebound.errors import InputError, Singular
@@ -25,6 +24,9 @@ from onebound.statistics import ExactSums, Statistics
 LOG_2PI = math.log(2 * math.pi)
 # A component with less than this share of the weight has nothing to say about its parameters: it keeps them.
 EMPTY = 1e-12
+# Rows × components × columns from which the fused pass is worth its load: the compiler's runtime takes half a second, once
+# in a process, and a pass of this size gains some 8 ms. It depends on the data alone, so that a fit always has the same bits.
+FUSED_CELLS = 2**18
 # Clipped eigenvalues stay this share above the floor, so that their logarithms above it are finite.
 ABOVE = 1e-12
 
@@ -186,9 +188,12 @@ class GaussianEmission(Emission):
 
     @torch.no_grad()
     def exact_pass(self, obs: Observations, log_weights: Tensor, *, statistics: bool) -> ExactSums | None:
-        """All E steps of a mixture of these components in one fused pass; None for missing cells and other devices."""
-        if obs.context is not None or obs.y.device.type != "cpu":
+        """All E steps of a mixture of these components in one fused pass; None for missing cells, other devices, small data."""
+        few = obs.n_items * self.n_components * self.n_features < FUSED_CELLS
+        if few or obs.context is not None or obs.y.device.type != "cpu":
             return None
+        from onebound.emissions import gaussian_pass  # brings the compiler's runtime, which small data never need
+
         inverse, log_det = self._inverse_factor()
         point, units = self.standard_mean.detach(), (self.location.numpy(), self.scale.numpy())
         volume = self.n_features * LOG_2PI + 2 * float(np.log(units[1]).sum())

@@ -11,7 +11,7 @@ import torch
 from zoo import CLOSED, Case, clone
 
 import onebound as ob
-from onebound.emissions import Gaussian
+from onebound.emissions import Gaussian, gaussian_base
 from onebound.kernels import mixture as kernel
 from onebound.kernels.softmax import SMALLEST_EXPONENT, exp_of_negative
 from onebound.kernels.threads import run
@@ -215,16 +215,16 @@ def test_denormal_numbers_are_numbers() -> None:
 
 @pytest.mark.parametrize("form", FORMS)
 def test_any_number_of_threads_gives_the_same_bits(form: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kernel, "CHUNK_ITEMS", 500)
     t = table(form, 5000, 3, 3, seed=10)
     before, results = torch.get_num_threads(), []
-    for threads in (1, 2, 5):
-        torch.set_num_threads(threads)
-        results.append(fused(t, form))
+    with monkeypatch.context() as patch:
+        patch.setattr(kernel, "CHUNK_ITEMS", 500)
+        for threads in (1, 2, 5):
+            torch.set_num_threads(threads)
+            results.append(fused(t, form))
     torch.set_num_threads(before)
     for other in results[1:]:
         assert all(np.array_equal(other[name], results[0][name]) for name in other)
-    monkeypatch.undo()
     assert_same(results[0], fused(t, form), 1e-12)
 
 
@@ -261,6 +261,15 @@ def test_a_fit_is_the_same_with_and_without_the_kernel(case: Case, monkeypatch: 
         assert a.gap == pytest.approx(b.gap, abs=1e-10)
     for p, q in zip(with_kernel.model.parameters(), without.model.parameters(), strict=True):
         torch.testing.assert_close(p, q, rtol=1e-8, atol=1e-8)
+
+
+def test_data_too_small_to_pay_for_the_load_go_the_ordinary_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    t = table("full", 300, 3, 2, seed=11)
+    model = model_of(t, "full")
+    cells = 300 * 3 * 2
+    for least, taken in ((cells, True), (cells + 1, False)):
+        monkeypatch.setattr(gaussian_base, "FUSED_CELLS", least)
+        assert (model.exact_pass(observed(t), statistics=True) is not None) == taken
 
 
 def test_the_exponential_is_right_to_the_last_bits() -> None:
