@@ -183,16 +183,6 @@ def test_every_help_fits_80_columns_and_shows_an_example(shell: Shell, command: 
     assert "Example:" in text or "Start here:" in text
 
 
-@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
-def test_any_terminal_can_be_written_to(faithful: str, tmp_path: Path, encoding: str) -> None:
-    args = [sys.executable, "-m", "onebound", "fit", "gaussian-mixture", faithful, "--max-iter", "2"]
-    environment = {"PATH": "/usr/bin:/bin", "PYTHONIOENCODING": encoding, "COLUMNS": "80", "HOME": str(tmp_path)}
-    done = subprocess.run(args, cwd=tmp_path, env=environment, capture_output=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert b"?" not in done.stdout
-    assert done.stderr == b""
-
-
 def test_a_closed_pipe_is_silent(faithful: str, tmp_path: Path) -> None:
     command = f"{sys.executable} -m onebound fit gaussian-mixture {faithful} --max-iter 2 | head -n 1"
     done = subprocess.run(["bash", "-c", command], cwd=tmp_path, capture_output=True, text=True, check=False)
