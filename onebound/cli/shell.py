@@ -4,6 +4,7 @@ import codecs
 import re
 import sys
 import traceback
+import unicodedata
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,7 +18,21 @@ MENDABLE, OURS = 2, 1  # Exit codes: what the user can mend, our own failure.
 INTERRUPTED, TERMINATED = 130, 143  # Ctrl-C and SIGTERM, as shells have it: 128 + the signal.
 
 # What a terminal without UTF-8 is shown instead.
-PLAIN = {"−": "-", "–": "-", "×": "x", "·": "-", "…": "...", "≥": ">=", "≤": "<=", "Σ": "Sum", "μ": "mu", "π": "pi"}
+PLAIN = {
+    "−": "-",
+    "–": "-",
+    "×": "x",
+    "·": "-",
+    "…": "...",
+    "≥": ">=",
+    "≤": "<=",
+    "←": "<-",
+    "→": "->",
+    "²": "^2",
+    "‖": "||",
+}
+PLAIN |= {"½": "1/2", "±": "+-", "∞": "infinity", "∇": "gradient", "√": "sqrt", "Σ": "Sum"}
+GREEK = "GREEK SMALL LETTER ", "GREEK CAPITAL LETTER "
 
 # A range is no word for what somebody types.
 OURS_FOR_CLICKS = {"is not a valid integer range": "is no whole number", "is not a valid float range": "is no number"}
@@ -79,12 +94,23 @@ class Shell(click.Group):
 def _write_anywhere() -> None:
     def plain(error: UnicodeError) -> tuple[str, int]:
         assert isinstance(error, UnicodeEncodeError)
-        return "".join(PLAIN.get(c, "?") for c in error.object[error.start : error.end]), error.end
+        return "".join(map(_plain, error.object[error.start : error.end])), error.end
 
     codecs.register_error("onebound.plain", plain)
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="onebound.plain")
+
+
+def _plain(character: str) -> str:
+    """What stands for it where there is only ASCII: the name of a Greek letter, "?" for what has no better.
+
+    >>> "".join(map(_plain, "Ψ ← ü"))
+    'psi <- ?'
+    """
+    name = unicodedata.name(character, "")
+    spelled = next((name.removeprefix(start).lower() for start in GREEK if name.startswith(start)), "?")
+    return PLAIN.get(character, character if character.isascii() else spelled)
 
 
 def _complain(error: Exception) -> int:
