@@ -17,11 +17,13 @@ INF = float("inf")
 def logsumexp(x: Tensor, dim: int = -1) -> Tensor:
     """ln Σ exp(x) over `dim`, −inf where every entry is −inf; the gradient there is 0, not NaN.
 
-    Differs from torch.logsumexp only there: its backward pass divides by the zero sum.
+    Differs from torch.logsumexp only there: its backward pass divides by the zero sum. Without a gradient it is that.
 
     >>> logsumexp(torch.tensor([[0.0, 0.0], [-INF, -INF]], dtype=torch.float64))
     tensor([0.6931,   -inf], dtype=torch.float64)
     """
+    if not (x.requires_grad and torch.is_grad_enabled()):
+        return torch.logsumexp(x, dim)
     top = x.detach().amax(dim, keepdim=True)
     top = torch.where(torch.isfinite(top), top, 0.0)
     total = (x - top).exp().sum(dim)
@@ -85,8 +87,7 @@ class Simplex(nn.Module):
 
     def log_probabilities(self) -> Tensor:
         """ln p, −inf outside the support; shape as the logits."""
-        logits = self.logits.masked_fill(~self.support, -INF)
-        return log_normalize(logits, logsumexp(logits))
+        return self.logits.masked_fill(~self.support, -INF).log_softmax(-1)
 
     def probabilities(self) -> Tensor:
         """p; shape as the logits."""

@@ -7,6 +7,7 @@ ln Z is enough: the marginals are its gradient, E ln p is ⟨marginals, potentia
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from functools import cached_property
 from typing import Self
 
 import torch
@@ -86,7 +87,7 @@ class Structure(Posterior):
     def expected(self, log_potentials: Tensor) -> Tensor:
         """E_self of other log-potentials, ⟨marginals, log_potentials⟩ with 0 · (−inf) = 0.  (N,)"""
 
-    @property
+    @cached_property
     def infeasible(self) -> Tensor:
         """Items that have no allowed z.  (N,) boolean"""
         return self.log_partition == -INF
