@@ -131,3 +131,16 @@ def _picker(q: Any, n_items: int) -> Callable[[Observations, int, Any], Any] | N
     if len(q.log_potentials) != n_items:
         raise InputError(f"bound: q must cover the {n_items} items of y, got {len(q.log_potentials)}.")
     return lambda block, start, exact: q.select(slice(start, start + block.n_items))
+
+
+@torch.no_grad()
+def mean_bound(model: Any, obs: Observations, q: Any = None) -> Bound:
+    """L of all items in both readings, as one row of weighted means: no (N,) array is kept."""
+    sums, weight = dict.fromkeys(PER_ITEM[:-1], 0.0), 0.0
+    for block in obs.blocks(model.block_rows):
+        here, n = bound(model, block, q), block.total_weight
+        weight += n
+        for name in PER_ITEM[:-1]:
+            sums[name] += float(weighted_total(here.weights, getattr(here, name)))
+    joint, entropy, evidence, gap = (torch.tensor([total / weight], dtype=torch.float64) for total in sums.values())
+    return Bound(joint, entropy, evidence, gap, torch.tensor([weight], dtype=torch.float64), n_items=obs.n_items)

@@ -25,6 +25,7 @@ from onebound.algorithms import (
     PosteriorSamples,
     Record,
     Squared,
+    Stepwise,
 )
 from onebound.algorithms.climb import Limits
 from onebound.algorithms.fit import Kept, Search
@@ -34,7 +35,7 @@ from onebound.recognition import CategoricalRecognition
 from onebound.store import built, described, filled, read, write
 
 E_STEPS: dict[str, type[EStep]] = {c.__name__: c for c in (Exact, PosteriorSamples, Argmax, Amortized)}
-M_STEPS: dict[str, type[MStep]] = {c.__name__: c for c in (ClosedForm, Gradient, Squared)}
+M_STEPS: dict[str, type[MStep]] = {c.__name__: c for c in (ClosedForm, Gradient, Squared, Stepwise)}
 
 
 class Checkpoint:

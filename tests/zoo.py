@@ -157,6 +157,7 @@ CLOSED = [case for case in ZOO if case.name != "regressions"]
 ALGORITHMS = {
     "EM": ob.EM,
     "SQUAREM": lambda: ob.EM(accelerate="squarem"),
+    "OnlineEM": ob.OnlineEM,
     "EG": ob.EG,
     "EG-adam": lambda: ob.EG("adam"),
     "GEM": ob.GEM,

@@ -3,10 +3,13 @@
 from onebound.algorithms.acceleration import Squared
 from onebound.algorithms.choose import Candidate, Choice, choose
 from onebound.algorithms.e_step import Amortized, Argmax, EStep, Exact, PosteriorSamples
-from onebound.algorithms.fit import Fit, fit
+from onebound.algorithms.fit import fit
 from onebound.algorithms.m_step import ClosedForm, Gradient, MStep
-from onebound.algorithms.named import EG, EM, GEM, MCEM, NAMED, VAE, VEM, Algorithm, HardEM
+from onebound.algorithms.named import EG, EM, GEM, MCEM, NAMED, VAE, VEM, Algorithm, HardEM, OnlineEM
+from onebound.algorithms.online import Online
 from onebound.algorithms.plan import Plan, plan
+from onebound.algorithms.result import Fit
+from onebound.algorithms.stepwise import Stepwise
 from onebound.algorithms.trace import Record
 
 __all__ = [
@@ -29,10 +32,13 @@ __all__ = [
     "Gradient",
     "HardEM",
     "MStep",
+    "Online",
+    "OnlineEM",
     "Plan",
     "PosteriorSamples",
     "Record",
     "Squared",
+    "Stepwise",
     "choose",
     "fit",
     "plan",

@@ -9,7 +9,8 @@ from typing import Any
 
 import torch
 
-from onebound.algorithms.fit import Fit, fit
+from onebound.algorithms.fit import fit
+from onebound.algorithms.result import Fit
 from onebound.errors import InputError, did_you_mean
 from onebound.models.base import Model
 from onebound.observations import Observations, weighted_total

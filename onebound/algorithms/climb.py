@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -17,11 +16,12 @@ from onebound.algorithms.m_step import ADAM_LR, Gradient, MStepRun, Step
 from onebound.algorithms.named import Algorithm
 from onebound.algorithms.optimizers import Adam, flat_gradient, flat_vector, write
 from onebound.algorithms.plan import gradient_from_data
-from onebound.algorithms.sweep import Sweep, sweep
+from onebound.algorithms.sweep import Sweep, sweep, threads_for
 from onebound.algorithms.trace import Record, fallen, flat, require_risen
 from onebound.models.base import Model
 from onebound.observations import Observations
 from onebound.recognition import recognition_for
+from onebound.streamed import Streamed
 
 # Below this gradient per item (in unconstrained coordinates) a point is called stationary.
 STATIONARY = 1e-7
@@ -58,7 +58,7 @@ class Climb:
         self.passes, self.iteration, self.seconds = 0.0, 0, 0.0
         self.reason, self.resumed_at = "max_iter", 0.0
         self.total_weight = obs.total_weight
-        self.minibatch = batch_size is not None and isinstance(algorithm.m_step, Gradient)
+        self.minibatch = batch_size is not None and algorithm.m_step.in_batches
         self.backward = gradient_from_data(model, self.algorithm)
         self.statistics = not self.backward or getattr(algorithm.m_step, "closed_form", False)
         self.inexact = next((part.inexact for part in model.parts() if part.inexact), "")
@@ -144,13 +144,10 @@ class Climb:
         )
 
     def _minibatch_pass(self) -> None:
-        """One pass in shuffled mini-batches, an E and an M step on each; its records are running means."""
-        assert self.batch_size is not None
-        order = torch.randperm(self.obs.n_items, generator=self.generator)
+        """One pass in mini-batches, an E and an M step on each; its records are running means."""
         e, m = Sweep(), 0.0
         repairs: tuple[str, ...] = ()
-        for index in order.split(self.batch_size):
-            batch = self.obs.select(index)
+        for batch in self._batches():
             if not bool((batch.weights > 0).any()):
                 continue
             if self.backward:
@@ -165,6 +162,14 @@ class Climb:
         self._record_e(e, running=True)
         bound = None if self.backward else m / e.weight
         self._append("M", bound, None, None, running=True, repairs=tuple(dict.fromkeys(repairs)))
+
+    def _batches(self) -> Iterator[Observations]:
+        """All items in mini-batches: shuffled, but those of a stream as they come."""
+        assert self.batch_size is not None
+        if isinstance(self.obs, Streamed):
+            return self.obs.blocks(self.batch_size)
+        order = torch.randperm(self.obs.n_items, generator=self.generator)
+        return (self.obs.select(index) for index in order.split(self.batch_size))
 
     # --- records ---------------------------------------------------------------------------------------------------
 
@@ -360,14 +365,3 @@ def _with_recognition(
     filled = copy.copy(e)
     filled.recognition = recognition_for(model, obs, generator=generator)
     return replace(algorithm, e_step=filled)
-
-
-@contextlib.contextmanager
-def threads_for(n_items: int, block_rows: int) -> Iterator[None]:
-    """One thread where all items fit one block: a second one would only spin (4 to 10 times slower on a busy machine)."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1 if n_items <= block_rows else before)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

@@ -3,99 +3,24 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 
 from onebound.algorithms.climb import Climb, Limits
 from onebound.algorithms.m_step import Gradient
-from onebound.algorithms.named import Algorithm
+from onebound.algorithms.named import Algorithm, OnlineEM
+from onebound.algorithms.online import fit_batches
 from onebound.algorithms.plan import Plan, plan, resolve, with_batches
+from onebound.algorithms.result import Fit, number
+from onebound.algorithms.stepwise import Stepwise
 from onebound.algorithms.trace import Record
 from onebound.errors import InputError, InputTypeError, whole_number
 from onebound.models.base import Model
 from onebound.observations import Columns, Observations
 from onebound.streamed import Streamed
-
-
-@dataclass
-class Fit:
-    """What a fit did. `bound`, `evidence`, `gap` are nats per item, of the parameters in `model`, by a full evaluation.
-
-    `reason`: "relative change", "stationary" (both: `converged`), "max_iter", "time" or "callback". `restarts`: the final
-    objective per item of every start, best kept. `repairs`: what was mended on the way, each with its iteration.
-    `seconds` of climbing, all starts together. `recognition`: the trained network, for algorithms that have one.
-    """
-
-    model: Model
-    plan: Plan
-    algorithm: str
-    trace: list[Record]
-    reason: str
-    n_items: int
-    seconds: float
-    restarts: list[float] = field(default_factory=list)
-    recognition: torch.nn.Module | None = None
-    climb: Climb | None = field(default=None, repr=False)
-
-    @property
-    def converged(self) -> bool:
-        """Whether the climb arrived, rather than ran out of its budget."""
-        return self.reason in ("relative change", "stationary")
-
-    @property
-    def bound(self) -> float:
-        """L, nats per item."""
-        return _number(self.trace[-1].bound)
-
-    @property
-    def evidence(self) -> float:
-        """ln p(y), nats per item."""
-        return _number(self.trace[-1].evidence)
-
-    @property
-    def gap(self) -> float:
-        """KL(q ‖ p(z | y)), nats per item."""
-        return _number(self.trace[-1].gap)
-
-    @property
-    def objective(self) -> float:
-        """L + ln p(Θ) / Σ weight, nats per item: what restarts are compared by."""
-        return _number(self.trace[-1].objective)
-
-    @property
-    def repairs(self) -> list[str]:
-        """The repairs in the trace, each once, with the iterations in which it was made."""
-        made: dict[str, list[int]] = {}
-        for r in self.trace:
-            for text in r.repairs:
-                made.setdefault(text, []).append(r.iteration)
-        return [f"{text} ({_span(iterations)})" for text, iterations in made.items()]
-
-    def summary(self) -> dict[str, Any]:
-        """The fit in plain values, JSON-able: what a report or a program needs to know of it."""
-        return {
-            "algorithm": self.algorithm,
-            "plan": str(self.plan),
-            "trace": [r.as_dict() for r in self.trace],
-            "bound": self.bound,
-            "evidence": self.evidence,
-            "gap": self.gap,
-            "n_items": self.n_items,
-            "converged": self.converged,
-            "reason": self.reason,
-            "seconds": self.seconds,
-            "restarts": list(self.restarts),
-            "repairs": self.repairs,
-        }
-
-    def __repr__(self) -> str:
-        return (
-            f"Fit({self.algorithm} on {self.plan.model}: L = {self.bound:.6f}, ln p(y) = {self.evidence:.6f}, "
-            f"gap = {self.gap:.3g} nats per item; {self.n_items} items, {self.trace[-1].passes:g} passes, {self.reason})"
-        )
 
 
 def fit(
@@ -116,9 +41,12 @@ def fit(
 ) -> Fit:
     """Climb L on y, changing `model` in place; the best restart is written back.
 
+    `y`: a table, `Observations`, a stream of blocks, or an iterator of batches, each of which is seen once (ob.OnlineEM
+    alone: the Fit's numbers are then those of the last batch under the final parameters).
+
     `algorithm`: ob.EM(), ob.EG(), … or a name; None takes the first that the plan supports. `max_iter`: M steps (passes, for
     mini-batches). `tol`: relative change of L per item that ends the climb; 0 turns every stop off but max_iter and
-    max_seconds. `batch_size`: items in a mini-batch (gradient algorithms) or in a block (EM: changes nothing but memory).
+    max_seconds. `batch_size`: items in a mini-batch (gradients, OnlineEM) or in a block (EM: changes nothing but memory).
     `init`: how to start ("k-means++", "random", labels, responsibilities); None keeps a model that was fitted or assigned
     before. `restarts`: that many starts. `callbacks`: called with each Record; one that returns True ends the climb.
     `resume`: a Fit of the same model and data, continued to `max_iter` M steps in all under the limits given now, and
@@ -132,8 +60,11 @@ def fit(
     >>> result.gap, result.converged
     (0.0, True)
     """
+    if isinstance(y, Iterator):
+        return _from_batches(model, y, algorithm, max_seconds, callbacks=callbacks, init=init, generator=generator)
     obs = model.observe(y)
     chosen = with_batches(resolve(model, algorithm), batch_size)
+    batch_size = chosen.m_step.batch_rows if batch_size is None else batch_size
     limits = limits_of(chosen, max_iter, tol, max_seconds)
     whole_number("fit", "restarts", restarts)
     if batch_size is not None:
@@ -154,6 +85,18 @@ def fit(
     return Search(model, obs, chosen, limits, generator, batch_size, callbacks, init, restarts, checkpoint).run()
 
 
+def _from_batches(
+    model: Model, batches: Iterator[Any], algorithm: Any, max_seconds: float | None, **options: Any
+) -> Fit:
+    chosen = resolve(model, OnlineEM() if algorithm is None else algorithm)
+    if not isinstance(chosen.m_step, Stepwise):
+        raise InputError(
+            f"fit: {chosen.name} needs the data again in every pass, got an iterator, whose batches come once. Use "
+            "ob.OnlineEM(), or list(batches) put together to one table."
+        )
+    return fit_batches(model, batches, chosen, max_seconds, **options)
+
+
 @dataclass
 class Kept:
     """A climb that has ended, with the parameters that it reached."""
@@ -167,7 +110,7 @@ class Kept:
     @property
     def objective(self) -> float:
         """Of the returned parameters, per item."""
-        return _number(self.trace[-1].objective)
+        return number(self.trace[-1].objective)
 
 
 class Search:
@@ -275,7 +218,7 @@ def _resumed(
     finals = list(stopped.restarts)
     best = finals.index(stopped.objective)
     climb.resume(limits, callbacks)
-    finals[best] = _number(climb.trace[-1].objective)
+    finals[best] = number(climb.trace[-1].objective)
     return _fit_of(climb, stopped.plan, finals, stopped.seconds + climb.seconds - climb.resumed_at)
 
 
@@ -293,12 +236,3 @@ def limits_of(algorithm: Algorithm, max_iter: int | None, tol: float | None, max
 def _recognition_state(algorithm: Algorithm) -> dict[str, Any] | None:
     network = getattr(algorithm.e_step, "recognition", None)
     return None if network is None else copy.deepcopy(network.state_dict())
-
-
-def _number(value: float | None) -> float:
-    return float("nan") if value is None else value
-
-
-def _span(iterations: list[int]) -> str:
-    first, last = iterations[0], iterations[-1]
-    return f"iteration {first}" if len(iterations) == 1 else f"iterations {first} to {last}, {len(iterations)} times"

@@ -34,6 +34,8 @@ class MStep(ABC):
     """How Θ is written."""
 
     needs_closed_form: ClassVar[bool] = False
+    in_batches: ClassVar[bool] = False  # it can learn from a part of the data at a time
+    batch_rows: ClassVar[int | None] = None  # items in such a part where nothing is said; None: all
 
     @abstractmethod
     def start(self, model: Model, parameters: list[nn.Parameter], total_weight: float, max_iter: int) -> MStepRun:
@@ -100,6 +102,8 @@ class Gradient(MStep):
     comes from them, and more steps cost no more passes; else from the data. `closed_form`: parts that have a closed form
     keep it (generalised EM).
     """
+
+    in_batches = True
 
     def __init__(
         self,

@@ -11,6 +11,7 @@ from torch import nn
 from onebound.algorithms.acceleration import Squared
 from onebound.algorithms.e_step import Amortized, Argmax, EStep, Exact, PosteriorSamples
 from onebound.algorithms.m_step import ClosedForm, Gradient, MStep, OptimizerFactory
+from onebound.algorithms.stepwise import Stepwise
 from onebound.errors import InputError, did_you_mean
 
 
@@ -41,6 +42,15 @@ def EM(*, accelerate: str | None = None) -> Algorithm:
     if accelerate not in (None, "squarem"):
         raise InputError(f'EM: accelerate must be None or "squarem", got {accelerate!r}.')
     return Algorithm("EM", Exact(), ClosedForm()) if accelerate is None else Algorithm("SQUAREM", Exact(), Squared())
+
+
+def OnlineEM(decay: float = 0.6, *, step: float | None = None) -> Algorithm:
+    """Online EM: exact E on a batch, closed-form M from a decaying sum of the batches, over and over.
+
+    It has learnt much before a pass is over, and it is the one for streams: `ob.fit` also takes an iterator of batches, and
+    `ob.Online` one at a time. `decay`, `step`: see `ob.Stepwise`. It ends near a maximum, and EM goes on from there.
+    """
+    return Algorithm("OnlineEM", Exact(), Stepwise(decay, step), 50, 1e-4, 2)
 
 
 def EG(
@@ -88,6 +98,7 @@ def HardEM() -> Algorithm:
 NAMED: dict[str, Callable[..., Algorithm]] = {
     "em": EM,
     "squarem": lambda: EM(accelerate="squarem"),
+    "online": OnlineEM,
     "eg": EG,
     "vae": VAE,
     "mcem": MCEM,
@@ -98,7 +109,7 @@ NAMED: dict[str, Callable[..., Algorithm]] = {
 
 
 def algorithm_from(value: Any) -> Algorithm:
-    """An Algorithm as it is, or by name ("em", "squarem", "eg", "vae", "mcem", "hard-em", "vem", "gem")."""
+    """An Algorithm as it is, or by name ("em", "squarem", "online", "eg", "vae", "mcem", "hard-em", "vem", "gem")."""
     if isinstance(value, Algorithm):
         return value
     if isinstance(value, str) and value.lower() in NAMED:

@@ -11,6 +11,7 @@ from onebound.models.registry import REGISTRY, Option
 ALGORITHMS = {
     "em": "EM",
     "squarem": "SQUAREM",
+    "online": "OnlineEM",
     "eg": "EG",
     "vae": "VAE",
     "mcem": "MCEM",
@@ -244,7 +245,10 @@ CLIMB = together(
     click.option("--init", metavar="WAY", help="How to start: k-means++ (default) or random."),
     LIMITS,
     click.option(
-        "--batch-size", metavar="N", type=click.IntRange(min=1), help="Rows in a step of eg or vae; default: all."
+        "--batch-size",
+        metavar="N",
+        type=click.IntRange(min=1),
+        help="Rows in a step of eg, vae or online; default: all, of online 1000.",
     ),
 )
 

@@ -95,6 +95,10 @@ class Emission(nn.Module, ABC):
         """Expected sufficient statistics of y (N, D) under `weights` (N, K): responsibility × item weight."""
         return Statistics({})
 
+    def recentred(self, statistics: Statistics) -> Statistics:
+        """The same sums about the parameters of the moment, where they are about any: to add what several E steps left."""
+        return statistics
+
     def latent_entropy(self, y: Tensor, weights: Tensor) -> Tensor:
         """Σ weight · H(q) of what `statistics` takes for latent inside y (cells it completes), nats; 0 as a rule.  ()"""
         return torch.zeros((), dtype=torch.float64, device=y.device)

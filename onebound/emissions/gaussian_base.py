@@ -230,6 +230,14 @@ class GaussianEmission(Emission):
             {"mean": point.clone()},
         )
 
+    @torch.no_grad()
+    def recentred(self, statistics: Statistics) -> Statistics:
+        """Moments about the current means."""
+        mean = self.standard_mean.detach().clone()
+        count = statistics.tensor("count")
+        first = statistics.tensor("first") - count * (mean - statistics.about["mean"])
+        return Statistics({"count": count, "first": first, "second": self._scatter(statistics, mean)}, {"mean": mean})
+
     def _scatter(self, statistics: Statistics, mean: Tensor) -> Tensor:
         """Second moments about `mean` instead: S − 2 s₁dᵀ (symmetrised) + n ddᵀ with d = mean − old mean."""
         shift = mean - statistics.about["mean"]

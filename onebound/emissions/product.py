@@ -96,6 +96,10 @@ class Product(Emission):
         """The statistics of each part, by its number."""
         return Statistics({name: e.statistics(y[:, c], weights) for name, c, e in self._each()})
 
+    def recentred(self, statistics: Statistics) -> Statistics:
+        """Every part on its own."""
+        return Statistics({name: e.recentred(statistics.part(name)) for name, _, e in self._each()})
+
     def latent_entropy(self, y: Tensor, weights: Tensor) -> Tensor:
         """The sum over parts."""
         return torch.stack([e.latent_entropy(y[:, c], weights) for _, c, e in self._each()]).sum()

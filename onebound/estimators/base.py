@@ -5,35 +5,37 @@ from __future__ import annotations
 import math
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import Any, ClassVar, Self, cast
 
 import numpy as np
 import torch
-from sklearn.base import BaseEstimator, DensityMixin, _fit_context
+from sklearn.base import _fit_context
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
-from sklearn.utils.validation import check_is_fitted
 
-from onebound.algorithms import EG, EM, VAE, Algorithm, Fit, fit
-from onebound.algorithms.choose import Criteria
-from onebound.algorithms.climb import threads_for
-from onebound.bound import Bound, bound
+from onebound.algorithms import EG, EM, VAE, Algorithm, Fit, Online, OnlineEM, fit
+from onebound.algorithms.stepwise import StepwiseRun
+from onebound.algorithms.sweep import threads_for
+from onebound.bound import mean_bound
 from onebound.emissions import Emission
 from onebound.estimators import checks, starts
+from onebound.estimators.fitted import FittedMixture, seeded
 from onebound.estimators.stopping import LastTwo, Progress
 from onebound.models import Mixture
-from onebound.observations import Columns, Observations, weighted_total
-from onebound.structures.base import Structure
+from onebound.observations import Columns, Observations
 
 # With gradients by L-BFGS an iteration is a step that cannot lower L, so `tol` and `max_iter` mean what they mean for EM.
-ALGORITHMS: dict[str, Callable[[], Algorithm]] = {"em": EM, "eg": EG, "vae": lambda: VAE(optimizer="lbfgs")}
-
-
-READINGS = ("expected_log_joint", "entropy", "evidence", "gap")
+ALGORITHMS: dict[str, Callable[[], Algorithm]] = {
+    "em": EM,
+    "eg": EG,
+    "vae": lambda: VAE(optimizer="lbfgs"),
+    "online": OnlineEM,
+}
+SEEDED = ("vae", "online")  # These draw numbers of their own.
 
 
 @dataclass(frozen=True)
@@ -57,13 +59,14 @@ class Climbed:
         return self.fit.objective
 
 
-class MixtureEstimator(DensityMixin, BaseEstimator, ABC):
+class MixtureEstimator(FittedMixture, ABC):
     """A mixture with scikit-learn's habits. Subclasses say which emission, and how its parameters are shown.
 
     Shared parameters: `n_components`; `tol` (stop when L, in nats per row, changes by less between the last two E steps),
     `max_iter` (M steps), `n_init` (starts, best kept), `init_params` ("kmeans", "k-means++", "random",
     "random_from_data"), `random_state`, `warm_start`, `verbose`, `verbose_interval`; `missing`: "error", or "marginalize",
-    which integrates NaN cells out exactly; `algorithm`: "em", "eg" (gradients) or "vae" (a recognition network).
+    which integrates NaN cells out exactly; `algorithm`: "em", "eg" (gradients), "vae" (a recognition network) or
+    "online" (online EM: `max_iter` and `n_iter_` count passes, and `fit` takes an iterator of batches too).
 
     Shared attributes: `weights_` (K,); `converged_`, `n_iter_`; `lower_bound_`, L of the returned parameters in nats per
     row; `lower_bounds_[i]`, L after i + 1 M steps; `bound_`, an `onebound.Bound` of the training data, summed up in one row;
@@ -85,6 +88,8 @@ class MixtureEstimator(DensityMixin, BaseEstimator, ABC):
         "algorithm": [StrOptions(set(ALGORITHMS))],
     }
 
+    _online: Online | None = None  # what `partial_fit` goes on from
+
     # --- what a subclass says --------------------------------------------------------------------------------------
 
     @abstractmethod
@@ -94,10 +99,6 @@ class MixtureEstimator(DensityMixin, BaseEstimator, ABC):
     @abstractmethod
     def _publish(self, emission: Any, dtype: Any) -> None:
         """Set the attributes that show the emission's parameters, in the data's float type."""
-
-    def _coded(self, X: np.ndarray) -> np.ndarray:
-        """X as the emission takes it."""
-        return X
 
     def _begin(self, model: Mixture, data: Table, rng: np.random.RandomState) -> None:
         """Write starting parameters: components share the items out, and none is left without a share of any of them."""
@@ -116,10 +117,60 @@ class MixtureEstimator(DensityMixin, BaseEstimator, ABC):
     def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
         """Climb L on X (N, D), rows counted `sample_weight` times (N,); y is ignored. Returns self.
 
-        Raises ValueError for data that cannot be fitted; warns (ConvergenceWarning) where max_iter came first.
+        Raises ValueError for data that cannot be fitted; warns (ConvergenceWarning) where max_iter came first. With
+        algorithm="online" X may be an iterator of batches (n, D), each seen once, as by `partial_fit`.
         """
+        if isinstance(X, Iterator):
+            return self._fit_batches(X, sample_weight)
         self._fit(X, sample_weight)
         return self
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def partial_fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
+        """Learn from a batch of rows (n, D) by online EM, whatever `algorithm` is; y is ignored. Returns self.
+
+        It goes on from the batches before, or from a fit with algorithm="online"; else it begins anew, and this batch should
+        be large enough to show every component. `n_iter_` counts batches; `lower_bounds_` has L of each before anything was
+        learnt from it; `lower_bound_` and `bound_` are those of the last one after.
+        """
+        self._learn(X, sample_weight)
+        return self
+
+    def _fit_batches(self, batches: Iterator[Any], sample_weight: Any) -> Self:
+        name = type(self).__name__
+        if self.algorithm != "online" or sample_weight is not None:
+            raise ValueError(
+                f'{name}: an iterator of batches needs algorithm="online" and no sample_weight, got algorithm='
+                f"{self.algorithm!r}. Weights of a batch go with partial_fit(batch, sample_weight=w)."
+            )
+        self._online = None
+        for batch in batches:
+            self._learn(batch, None)
+        if self._online is None:
+            raise ValueError(f"{name}: expected at least one batch of rows, got an iterator that has none left.")
+        return self
+
+    def _learn(self, X: Any, sample_weight: Any) -> None:
+        """Online EM on one batch."""
+        online = self._online
+        X = checks.table(self, X, reset=online is None)
+        weights = checks.item_weights(sample_weight, X)
+        if online is None:
+            checks.enough_rows(X, self.n_components)
+            model = Mixture(self._emission(X))
+            data = Table(X, weights, self._observe(model, X, weights))
+            self._begin(model, data, check_random_state(self.random_state))
+            online = Online(model)
+        model = cast(Mixture, online.model)
+        obs = self._observe(model, X, weights)
+        online.update(obs)
+        self._online = online
+        self.n_iter_, self.converged_, self._last_e = online.batches, False, -math.inf
+        self.repairs_ = [f"{text} (batch {r.iteration})" for r in online.trace for text in r.repairs]
+        self._show(model, obs, X.dtype)
+        self.lower_bounds_ = [record.bound for record in online.trace if record.after == "E"]
+        self.lower_bound_ = float(self.bound_.value)
+        self.restarts_ = [self.lower_bound_]
 
     @_fit_context(prefer_skip_nested_validation=True)
     def fit_predict(self, X: Any, y: Any = None, sample_weight: Any = None) -> np.ndarray:
@@ -166,7 +217,7 @@ class MixtureEstimator(DensityMixin, BaseEstimator, ABC):
             self._begin(model, data, rng)
         rule = LastTwo(self.tol, self._last_e if again else -math.inf, progress)
         # Only an algorithm that needs a seed draws one: the starts' own numbers must stay those of scikit-learn.
-        generator = seeded(rng) if self.algorithm == "vae" else None
+        generator = seeded(rng) if self.algorithm in SEEDED else None
         result = fit(
             model,
             data.obs,
@@ -193,103 +244,22 @@ class MixtureEstimator(DensityMixin, BaseEstimator, ABC):
             )
         self.lower_bound_, self.lower_bounds_ = result.bound, bounds[1:]
         self.repairs_ = result.repairs
-        self.model_ = cast(Mixture, result.model)
-        self.bound_ = bound_of_all(self.model_, data.obs, result.recognition)
-        self.weights_ = self.model_.weights.numpy().astype(data.X.dtype)
         self._last_e = climbed.rule.last
-        self._publish(self.model_.emission, data.X.dtype)
+        self._show(cast(Mixture, result.model), data.obs, data.X.dtype, result.recognition)
+        self._online = self._going_on(result)
 
-    # --- what a fitted mixture says ----------------------------------------------------------------------------------
+    def _show(self, model: Mixture, obs: Observations, dtype: Any, recognition: Any = None) -> None:
+        """Set the attributes that show the parameters, and their L of `obs`."""
+        self.model_ = model
+        self.bound_ = mean_bound(model, obs, recognition)
+        self.weights_ = model.weights.numpy().astype(dtype)
+        self._publish(model.emission, dtype)
 
-    def predict(self, X: Any) -> np.ndarray:
-        """The most probable component of every row.  (N,) int64"""
-        return self._labels(self._seen(X)[1])
-
-    def predict_proba(self, X: Any) -> np.ndarray:
-        """The components' posterior probabilities.  (N, K)"""
-        X, obs = self._seen(X)
-        return self._each(obs, lambda posterior: posterior.marginals).astype(X.dtype)
-
-    def score_samples(self, X: Any) -> np.ndarray:
-        """ln p of every row, nats.  (N,)"""
-        X, obs = self._seen(X)
-        return self._each(obs, lambda posterior: posterior.log_partition).astype(X.dtype)
-
-    def score(self, X: Any, y: Any = None) -> float:
-        """The mean of ln p over rows, nats."""
-        return float(np.mean(self.score_samples(X)))
-
-    def sample(self, n_samples: int = 1) -> tuple[np.ndarray, np.ndarray]:
-        """Draws in the order of their components: rows (n, D) and components (n,)."""
-        check_is_fitted(self)
-        if n_samples < 1:
-            raise ValueError(f"Invalid value for 'n_samples': {n_samples}. The sampling requires at least one sample.")
-        rng = check_random_state(self.random_state)
-        counts = rng.multinomial(n_samples, self.model_.weights.numpy())
-        z = np.repeat(np.arange(self.n_components), counts)
-        return self.model_.emission.sample(torch.from_numpy(z), seeded(rng)).numpy(), z
-
-    def aic(self, X: Any) -> float:
-        """Akaike's criterion, −2 Σ ln p + 2 × parameters: lower is better."""
-        return self._criteria(X).aic
-
-    def bic(self, X: Any) -> float:
-        """The Bayesian information criterion, −2 Σ ln p + parameters × ln N: lower is better."""
-        return self._criteria(X).bic
-
-    def icl(self, X: Any) -> float:
-        """The integrated completed likelihood, BIC + 2 Σ H(q): BIC that also asks for clear-cut components."""
-        return self._criteria(X).icl
-
-    def _criteria(self, X: Any) -> Criteria:
-        obs = self._seen(X)[1]
-        each = self._each(obs, lambda posterior: torch.stack([posterior.log_partition, posterior.entropy], -1))
-        log_evidence, entropy = each.sum(0).tolist()
-        return Criteria.of(self._n_parameters(), log_evidence, entropy, float(obs.n_items))
-
-    # --- the way in --------------------------------------------------------------------------------------------------
-
-    def _n_parameters(self) -> int:
-        return self.model_.n_parameters()
-
-    def _observe(self, model: Mixture, X: np.ndarray, weights: np.ndarray | None = None) -> Observations:
-        """X as Observations that the model has checked."""
-        names = [str(name) for name in self.feature_names_in_] if hasattr(self, "feature_names_in_") else None
-        return model.observe(Observations.of(self._coded(X), weights=weights, names=names))
-
-    def _seen(self, X: Any) -> tuple[np.ndarray, Observations]:
-        check_is_fitted(self)
-        X = checks.table(self, X, reset=False)
-        return X, self._observe(self.model_, X)
-
-    @torch.no_grad()
-    def _each(self, obs: Observations, read: Callable[[Structure], torch.Tensor]) -> np.ndarray:
-        """What `read` finds in the posterior of every row, block by block."""
-        rows = self.model_.block_rows
-        with threads_for(obs.n_items, rows):
-            return np.concatenate([read(self.model_.posterior(block)).numpy() for block in obs.blocks(rows)])
-
-    def _labels(self, obs: Observations) -> np.ndarray:
-        return self._each(obs, lambda posterior: posterior.argmax)
-
-    def __sklearn_tags__(self) -> Any:
-        tags = super().__sklearn_tags__()
-        tags.input_tags.allow_nan = self.missing == "marginalize"
-        return tags
-
-
-def seeded(rng: np.random.RandomState) -> torch.Generator:
-    """A generator of torch's that begins where NumPy's says."""
-    return torch.Generator().manual_seed(int(rng.randint(2**31 - 1)))
-
-
-def bound_of_all(model: Mixture, obs: Observations, q: Any = None) -> Bound:
-    """L of all items in both readings, as one row of weighted means: no (N,) array is kept."""
-    sums, weight = dict.fromkeys(READINGS, 0.0), 0.0
-    for block in obs.blocks(model.block_rows):
-        here, n = bound(model, block, q), block.total_weight
-        weight += n
-        for name in READINGS:
-            sums[name] += float(weighted_total(here.weights, getattr(here, name)))
-    joint, entropy, evidence, gap = (torch.tensor([total / weight], dtype=torch.float64) for total in sums.values())
-    return Bound(joint, entropy, evidence, gap, torch.tensor([weight], dtype=torch.float64), n_items=obs.n_items)
+    def _going_on(self, result: Fit) -> Online | None:
+        """What `partial_fit` goes on from: the decaying sum of an online fit."""
+        if result.climb is None or not isinstance(result.climb.m_run, StepwiseRun):
+            return None
+        online = Online(result.model)
+        online.run, online.n_items = result.climb.m_run, result.n_items
+        online.run.total_weight = math.inf  # more is to come
+        return online

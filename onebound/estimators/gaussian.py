@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from dataclasses import replace
 from numbers import Real
 from typing import Any, ClassVar
@@ -95,8 +97,18 @@ class GaussianMixture(MixtureEstimator):
         return Gaussian(self.n_components, X.shape[1], self.covariance_type, ridge=float(self.reg_covar))
 
     def _fit(self, X: Any, sample_weight: Any) -> Table:
-        try:
+        with self._ill_defined(X):
             return super()._fit(X, sample_weight)
+
+    def _learn(self, X: Any, sample_weight: Any) -> None:
+        with self._ill_defined(X):
+            super()._learn(X, sample_weight)
+
+    @contextlib.contextmanager
+    def _ill_defined(self, X: Any) -> Iterator[None]:
+        """Without a ridge, scikit-learn's words for a covariance that is none."""
+        try:
+            yield
         except (Singular, NonFinite) as error:
             if self.reg_covar > 0:
                 raise

@@ -172,6 +172,10 @@ class Model(nn.Module, ABC):
         """Σ weight · E_q ln p(z, y) under the current parameters: the record after M without another pass.  ()"""
         return torch.stack([v.sum() for v in self.expected_log_joint_parts(statistics).values()]).sum()
 
+    def recentred(self, statistics: Statistics) -> Statistics:
+        """The same sums about the parameters of the moment, where they are about any: to add what several E steps left."""
+        return statistics
+
     def log_prior(self) -> Tensor:
         """ln p(Θ) up to a constant, nats; 0 without priors.  ()"""
         return torch.zeros((), dtype=torch.float64)

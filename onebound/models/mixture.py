@@ -160,6 +160,11 @@ class Mixture(Model):
         self.mixing.assign(counts)
         return repairs + [f"component {int(k)} is empty: its weight is 0" for k in gone.nonzero().flatten()]
 
+    def recentred(self, statistics: Statistics) -> Statistics:
+        """The emission's sums about its current parameters."""
+        emission = self.emission.recentred(statistics.part("emission"))
+        return Statistics({**statistics.sums, "emission": emission})
+
     def log_prior(self) -> Tensor:
         """Dirichlet on the weights and the emission's prior, nats, up to a constant."""
         total = self.emission.log_prior()

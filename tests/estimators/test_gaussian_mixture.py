@@ -254,3 +254,23 @@ def test_a_data_frame_goes_in_and_its_names_are_kept(library: str) -> None:
     gaps = frames.DataFrame({"height": X[:, 0], "weight": [np.nan] * len(X)})
     with pytest.raises(ValueError, match="column 'weight' must have an observed value"):
         GaussianMixture(covariance_type="diag", missing="marginalize").fit(gaps)
+
+
+def test_missing_cells_are_filled_in_from_the_observed_ones() -> None:
+    g = np.random.default_rng(4)
+    X = g.multivariate_normal([1.0, 2.0], [[2.0, 1.2], [1.2, 1.0]], 400)
+    gaps = X.copy()
+    gaps[:100, 1] = np.nan
+    one = GaussianMixture(1, missing="marginalize").fit(gaps)
+    covariance = one.covariances_[0]
+    line = one.means_[0, 1] + covariance[0, 1] / covariance[0, 0] * (gaps[:100, 0] - one.means_[0, 0])
+    filled = one.impute(gaps)
+    np.testing.assert_allclose(filled[:100, 1], line, rtol=1e-10)
+    np.testing.assert_array_equal(filled[100:], X[100:])
+    draws = one.sample_missing(gaps, 2000)
+    assert draws.shape == (2000, 400, 2)
+    spread = np.sqrt(covariance[1, 1] - covariance[0, 1] ** 2 / covariance[0, 0])
+    z = (draws[:, :100, 1].mean(0) - line) / (spread / np.sqrt(2000))
+    assert np.abs(z).max() < 5
+    with pytest.raises(ValueError, match="contains NaN"):
+        GaussianMixture(1).fit(X).impute(gaps)

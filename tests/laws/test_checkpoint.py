@@ -20,6 +20,7 @@ from onebound.errors import StoreError, Unsupported
 ALGORITHMS = {
     "EM": (ob.EM, {}),
     "SQUAREM": (lambda: ob.EM(accelerate="squarem"), {}),
+    "OnlineEM": (ob.OnlineEM, {"batch_size": 50}),
     "EM-restarts": (ob.EM, {"restarts": 3, "init": "random"}),
     "EG": (ob.EG, {}),
     "EG-adam": (lambda: ob.EG("adam"), {}),

@@ -53,7 +53,7 @@ def test_every_algorithm_that_the_plan_allows_runs_and_reports_the_returned_para
 @pytest.mark.parametrize("name", sorted(ALGORITHMS))
 def test_what_has_no_closed_form_is_refused_or_climbed_by_gradient(case: Case, name: str) -> None:
     model, obs = case.model(), case.observations()
-    if name in ("EM", "SQUAREM", "VEM", "MCEM", "HardEM"):
+    if name in ("EM", "SQUAREM", "OnlineEM", "VEM", "MCEM", "HardEM"):
         with pytest.raises(ob.errors.NoClosedForm, match=r"network.*Use ob\.GEM"):
             ob.plan(model, ALGORITHMS[name]())
         with pytest.raises(ob.errors.NoClosedForm):
