@@ -61,6 +61,7 @@ class StepwiseRun(MStepRun):
         self.kept: Statistics | Tensor | None = None  # a flat vector between `restore` and the next step
 
     def step(self, sweep: Sweep, again: Callable[[], Sweep], iteration: int) -> Step:
+        """S ← (1 − γ) S + γ s̄, times the weight that S stands for, and the M step on it."""
         assert sweep.statistics is not None
         self.seen += sweep.weight
         # A prior is worth as many items as it says beside those that were seen, however often.
