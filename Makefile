@@ -10,7 +10,7 @@ export UV_FIND_LINKS
 endif
 export UV_PYTHON_DOWNLOADS := never
 READY := $(VENV)/.ok-$(EXTRAS)
-.PHONY: demo test lint format bench clean
+.PHONY: demo test lint format bench fuzz clean
 .DEFAULT_GOAL := test
 
 $(READY): pyproject.toml constraints.txt
@@ -37,6 +37,9 @@ format: $(READY)
 
 bench: $(READY)
 	$(BIN)/python benchmarks/climbs.py
+
+fuzz: $(READY)
+	ONEBOUND_FUZZ=2500 $(BIN)/python -m pytest -q -n 0 tests/estimators/test_fuzz.py
 
 clean:
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis onebound-demo.html

@@ -73,7 +73,18 @@ def test_a_ridge_that_float64_cannot_hold_is_mended_by_the_floor(covariance: str
     assert bool(torch.isfinite(model.emission.covariance).all())
     assert bool(torch.isfinite(torch.tensor([result.objective])))
     if covariance in ("full", "tied"):
-        assert any("scatter is singular" in repair for repair in result.repairs)
+        assert any("singular in spite of the ridge" in repair for repair in result.repairs)
+
+
+@pytest.mark.parametrize("covariance", ["full", "diag"])
+def test_a_collapse_is_told_and_flat_data_are_none(covariance: str) -> None:
+    """Where every component lies in one plane, the data do: the ridge then says how thick it is, and mends nothing."""
+    flat = torch.cat([Y, torch.full_like(Y[:, :1], 3.0)], 1)
+    assert not any("singular" in repair for repair in fitted(flat, covariance, 1e-6)[1].repairs)
+    y = torch.cat([Y, torch.full((20, 2), 9.0, dtype=torch.float64)])
+    start = torch.tensor([0] * len(Y) + [1] * 20)
+    collapsed = ob.fit(Mixture(Gaussian(2, 2, covariance, ridge=1e-6)), y, init=start)
+    assert any("component 1: its scatter is singular" in repair for repair in collapsed.repairs)
 
 
 def test_a_ridge_travels_with_the_model_file(tmp_path: object) -> None:

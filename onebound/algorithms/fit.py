@@ -47,8 +47,8 @@ def fit(
     `algorithm`: ob.EM(), ob.EG(), … or a name; None takes the first that the plan supports. `max_iter`: M steps (passes, for
     mini-batches). `tol`: relative change of L per item that ends the climb; 0 turns every stop off but max_iter and
     max_seconds. `batch_size`: items in a mini-batch (gradients, OnlineEM) or in a block (EM: changes nothing but memory).
-    `init`: how to start ("k-means++", "random", labels, responsibilities); None keeps a model that was fitted or assigned
-    before. `restarts`: that many starts. `callbacks`: called with each Record; one that returns True ends the climb.
+    `init`: how to start ("k-means++", "k-means", "random", labels, responsibilities); None keeps a model that was fitted or
+    assigned before. `restarts`: that many starts. `callbacks`: called with each Record; one that returns True ends the climb.
     `resume`: a Fit of the same model and data, continued to `max_iter` M steps in all under the limits given now, and
     ending at the same bits as if it had not stopped. (Adam's decay belongs to the first call's max_iter.)
     `checkpoint`: an ob.Checkpoint(path, every=60.0), from which ob.resume goes on after an interruption.

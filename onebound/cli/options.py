@@ -242,7 +242,7 @@ LIMITS = together(
 
 CLIMB = together(
     SEED,
-    click.option("--init", metavar="WAY", help="How to start: k-means++ (default) or random."),
+    click.option("--init", metavar="WAY", help="How to start: k-means++ (default), k-means or random."),
     LIMITS,
     click.option(
         "--batch-size",

@@ -92,23 +92,34 @@ class _Dense(CompletingGaussian):
         assert self.prior is not None
         return self.prior.scale * self._identity(), self.prior.degrees + self.n_features + 1
 
-    def _set(self, variance: Tensor) -> list[int]:
+    def _set(self, variance: Tensor) -> tuple[list[int], list[int]]:
         """By Cholesky, which fails exactly where an eigenvalue lies below the floor; there by clipped eigenvalues."""
         variance = 0.5 * (variance + variance.mT)
         excess = variance - self._least().diag()
         factor, info = torch.linalg.cholesky_ex(excess)
         clipped = [int(k) for k in (info.bool() | self._weak(factor, variance)).nonzero().flatten()]
+        flat = self._flat(factor, variance) if self.ridge else []  # of these Cholesky fails for some, by rounding
+        beyond: list[int] = []
         if clipped:
             self._refuse(clipped)
             values, vectors = torch.linalg.eigh(excess[clipped])
-            root = vectors * torch.maximum(values, self._lowest(variance[clipped])).sqrt().unsqueeze(-2)
+            lowest = self._lowest(variance[clipped])  # (n or 1, 1)
+            beyond = [
+                k for k, least in zip(clipped, lowest.flatten().tolist(), strict=False) if self.ridge and least > TINY
+            ]
+            root = vectors * torch.maximum(values, lowest).sqrt().unsqueeze(-2)
             # R of the QR decomposition of rootᵀ gives root rootᵀ = Rᵀ R without squaring small numbers.
             r = torch.linalg.qr(root.mT).R
             sign = torch.where(r.diagonal(dim1=-2, dim2=-1) < 0, -1.0, 1.0).unsqueeze(-1)
             factor = factor.index_copy(0, torch.tensor(clipped), (sign * r).mT.contiguous())
         diagonal = factor.diagonal(dim1=-2, dim2=-1)
         self.factor.copy_(from_tril(factor + torch.diag_embed((TINY - diagonal).clamp_min(0.0))))
-        return clipped
+        return sorted({*clipped, *flat}), beyond
+
+    def _flat(self, factor: Tensor, variance: Tensor) -> list[int]:
+        """Which scatters are singular but for rounding."""
+        pivots = factor.diagonal(dim1=-2, dim2=-1).square().amin(-1)
+        return [int(k) for k in (pivots < WEAK * variance.diagonal(dim1=-2, dim2=-1).amax(-1)).nonzero().flatten()]
 
     def _weak(self, factor: Tensor, variance: Tensor) -> Tensor:
         """Where a ridge leaves Σ so near to singular that its Cholesky factor may fail.  (K or 1,) boolean"""
@@ -226,7 +237,7 @@ class _Axis(GaussianEmission):
         assert self.prior is not None
         return torch.tensor(self.prior.scale, dtype=torch.float64), self.prior.degrees + 2
 
-    def _set(self, variance: Tensor) -> list[int]:
+    def _set(self, variance: Tensor) -> tuple[list[int], list[int]]:
         excess = variance - self._least()[: self._width()]
         below = excess < 0 if self.ridge is None else excess <= 0
         clipped = [int(k) for k in below.any(-1).nonzero().flatten()]
@@ -235,7 +246,7 @@ class _Axis(GaussianEmission):
             self._refuse([k for k in clipped if not bool((excess[k] > 0).all())])
         lowest = max(ABOVE * self.floor, TINY) if self.ridge is None else TINY
         self.log_excess.copy_(excess.clamp_min(lowest).log())
-        return clipped
+        return clipped, []
 
     def _resolution(self) -> Tensor:
         """What rounding leaves of a variance of 0 that is taken as E y² − μ², in standardised units.  (K, D or 1)

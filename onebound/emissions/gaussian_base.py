@@ -105,8 +105,8 @@ class GaussianEmission(Emission):
         """The covariances themselves, pooled shape, standardised."""
 
     @abstractmethod
-    def _set(self, variance: Tensor) -> list[int]:
-        """Write the covariances (pooled shape), clipped at `_least`; which ones were clipped."""
+    def _set(self, variance: Tensor) -> tuple[list[int], list[int]]:
+        """Write the covariances (pooled shape), clipped at `_least`; which lay below it, and which a ridge could not hold."""
 
     @abstractmethod
     def _ridged(self, variance: Tensor) -> Tensor:
@@ -142,14 +142,16 @@ class GaussianEmission(Emission):
         """Whether Σ stays away from 0 whatever the coordinates are."""
         return (self.floor if self.ridge is None else self.ridge) > 0
 
-    @property
-    def _clipped(self) -> str:
-        """What became of a covariance that `_set` had to mend."""
+    def _told(self, below: list[int], beyond: list[int]) -> dict[int, str]:
+        """What became of the covariances that `_set` found below the least, by number."""
         if self.ridge is None:
-            return "its covariance was clipped at the floor"
+            return dict.fromkeys(below, "its covariance was clipped at the floor")
         if self.ridge == 0:
-            return "its variance is as small as float64 can tell from 0"
-        return "its scatter is singular, so that the ridge alone holds its covariance"
+            return dict.fromkeys(below, "its variance is as small as float64 can tell from 0")
+        if len(below) == len(self._variances()):
+            below = []  # All of them: the data are flat there, no component collapsed, and Σ is what a ridge makes of it.
+        alone = dict.fromkeys(below, "its scatter is singular, so that the ridge alone holds its covariance")
+        return alone | dict.fromkeys(beyond, "its covariance is singular in spite of the ridge: clipped at the floor")
 
     def _refuse(self, singular: list[int]) -> None:
         if singular and self.ridge == 0:
@@ -276,10 +278,10 @@ class GaussianEmission(Emission):
             self._refuse([int(k) for k in alone.reshape(len(alone), -1).any(-1).nonzero().flatten()])
             updated = self._ridged(updated)
         self.standard_mean.copy_(mean)
-        clipped = self._set(torch.where(_like(alone, scatter), self._variances(), updated))
+        told = self._told(*self._set(torch.where(_like(alone, scatter), self._variances(), updated)))
         nothing = [k for k, gone in enumerate(empty.all(-1).tolist()) if gone]
         return [f"component {k} has no weight: it keeps its mean and covariance" for k in nothing] + [
-            f"component {k}: {self._clipped}" for k in clipped if k not in nothing
+            f"component {k}: {what}" for k, what in told.items() if k not in nothing
         ]
 
     def log_prior(self) -> Tensor:

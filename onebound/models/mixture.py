@@ -25,7 +25,11 @@ from onebound.observations import Columns, Observations, weighted_total
 from onebound.statistics import ExactSums, Statistics
 from onebound.structures import Categorical, Structure
 
-SEEDS: dict[str, Callable[..., Tensor]] = {"k-means++": start.k_means_plus_plus, "random": start.random_rows}
+SEEDS: dict[str, Callable[..., Tensor]] = {
+    "k-means++": start.k_means_plus_plus,
+    "k-means": start.k_means,
+    "random": start.random_rows,
+}
 
 
 class Mixture(Model):
@@ -183,7 +187,7 @@ class Mixture(Model):
     def initialize(self, y: Any, generator: torch.Generator | None = None, how: Any = None) -> Self:
         """Write starting parameters.
 
-        `how`: "k-means++" (default) or "random" rows as seeds, items assigned to the nearest; labels (N,) or
+        `how`: "k-means++" (default), "k-means" or "random" rows as seeds, items assigned to the nearest; labels (N,) or
         responsibilities (N, K) for a start of your own. (Parameters are given by `assign`.)
         """
         obs = self.observe(y)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 
 import torch
 from torch import Tensor
@@ -43,6 +44,18 @@ def k_means_plus_plus(points: Tensor, weights: Tensor, k: int, generator: torch.
         seeds.append(points[candidates[best]])
         nearest = distances[best]
     return torch.stack(seeds)
+
+
+def k_means(points: Tensor, weights: Tensor, k: int, generator: torch.Generator | None) -> Tensor:
+    """The centres that k-means ends at from k-means++ seeds.  (n, F) → (k, F)"""
+    from sklearn.cluster import KMeans  # half a second that the other starts do not need
+    from threadpoolctl import threadpool_limits
+
+    seeds = k_means_plus_plus(points, weights, k, generator).numpy()
+    with threadpool_limits(1), warnings.catch_warnings():  # With several threads, sums have the order of their arrival.
+        warnings.simplefilter("ignore")  # of fewer different rows than centres: EM has its own rules for those
+        found = KMeans(k, init=seeds, n_init=1).fit(points.numpy(), sample_weight=weights.numpy())
+    return torch.from_numpy(found.cluster_centers_)
 
 
 def random_rows(points: Tensor, weights: Tensor, k: int, generator: torch.Generator | None) -> Tensor:
