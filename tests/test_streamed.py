@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ import pytest
 import torch
 
 import onebound as ob
+from onebound.algorithms.fit import Search
 from onebound.data import open_stream
 from onebound.emissions import Bernoulli, Gaussian
 from onebound.errors import InputError, StoreError
@@ -139,8 +141,10 @@ def test_seeds_are_looked_for_among_different_rows_of_any_number() -> None:
 
 MEASURE = """
 import re, sys
+from collections.abc import Iterator
 from pathlib import Path
 import numpy as np, onebound as ob
+from onebound.algorithms.fit import Search
 from onebound.data import open_stream
 from onebound.models import Mixture
 from onebound.emissions import Gaussian
@@ -162,3 +166,48 @@ def test_a_file_of_80_megabytes_is_fitted_within_30(tmp_path: Path) -> None:
     program = [sys.executable, "-c", MEASURE, str(tmp_path / "large.npy"), str(tmp_path / "small.npy")]
     done = subprocess.run(program, capture_output=True, text=True, check=True, env=dict(os.environ))
     assert float(done.stdout) < 30
+
+
+class Counted:
+    """A stream that counts how often it is read."""
+
+    names = ("a", "b", "c")
+
+    def __init__(self, y: np.ndarray) -> None:
+        self.y, self.n_rows, self.readings = y, len(y), 0
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        self.readings += 1
+        return iter([self.y[i : i + 700] for i in range(0, len(self.y), 700)])
+
+
+def test_restarts_share_each_reading_and_end_where_they_would_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    y = rows()
+    options = {"restarts": 3, "init": "random", "max_iter": 12, "tol": 1e-5}
+    together, apart = Counted(y), Counted(y)
+    shared = ob.fit(Mixture(Gaussian(K, D)), together, generator=seeded(), **options)
+    monkeypatch.setattr(Search, "_shares_passes", lambda self: False)
+    alone = ob.fit(Mixture(Gaussian(K, D)), apart, generator=seeded(), **options)
+    assert together.readings < apart.readings - 5
+    assert shared.restarts == alone.restarts
+    assert [(r.bound, r.after, r.passes) for r in shared.trace] == [(r.bound, r.after, r.passes) for r in alone.trace]
+    for p, q in zip(shared.model.parameters(), alone.model.parameters(), strict=True):
+        assert torch.equal(p, q)
+    further = [
+        ob.fit(fit.model, data, resume=fit, max_iter=20, tol=0) for fit, data in ((shared, together), (alone, apart))
+    ]
+    assert further[0].bound == further[1].bound
+    assert further[0].trace[-1].iteration == 21
+
+
+def test_a_callback_ends_all_restarts_that_share_a_reading() -> None:
+    fit = ob.fit(
+        Mixture(Gaussian(K, D)),
+        Counted(rows()),
+        restarts=3,
+        init="random",
+        tol=0,
+        generator=seeded(),
+        callbacks=[lambda r: r.iteration == 4 and r.after == "M"],
+    )
+    assert (fit.reason, fit.trace[-1].iteration, len(fit.restarts)) == ("callback", 5, 3)

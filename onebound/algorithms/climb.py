@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,7 +17,7 @@ from onebound.algorithms.m_step import ADAM_LR, Gradient, MStepRun, Step
 from onebound.algorithms.named import Algorithm
 from onebound.algorithms.optimizers import Adam, flat_gradient, flat_vector, write
 from onebound.algorithms.plan import gradient_from_data
-from onebound.algorithms.sweep import Sweep, sweep, threads_for
+from onebound.algorithms.sweep import Sweep, exact_sweeps, sweep, threads_for
 from onebound.algorithms.trace import Record, fallen, flat, require_risen
 from onebound.models.base import Model
 from onebound.observations import Observations
@@ -67,7 +68,7 @@ class Climb:
         self._theta = [p.detach() for p in model.parameters()] + list(model.buffers())
         self._sufficient = all(p.sufficient for p in model.parts())
         self._reached: Sweep | None = None
-        self._asked_to_stop = self._stationary = False
+        self.asked_to_stop = self._stationary = False
         self._state: dict[str, Any] | None = None
 
     # --- the loop --------------------------------------------------------------------------------------------------
@@ -75,9 +76,15 @@ class Climb:
     def run(self) -> None:
         """Climb until a limit says stop; the last record is an E record of the parameters that are returned."""
         with threads_for(self.obs.n_items, self.model.block_rows):
-            self._run()
+            steps, found = self.steps(), None
+            with contextlib.suppress(StopIteration):
+                while True:
+                    collect = steps.send(found)
+                    backward = self.backward and collect
+                    found = self._sweep(self.obs, statistics=self.statistics and collect, backward=backward)
 
-    def _run(self) -> None:
+    def steps(self) -> Generator[bool, Sweep | None, None]:
+        """The climb, to be driven from outside: it yields where it needs an E pass, and whether an M step will follow it."""
         start = time.perf_counter() - self.seconds
         self._clock = lambda: time.perf_counter() - start
         self._state = self._state or self._snapshot()
@@ -87,7 +94,7 @@ class Climb:
                 self._minibatch_pass()
             else:
                 final = final or self.minibatch
-                here = self._e_step(final)
+                here = yield from self._e_step(final)
                 self._record_e(here)
                 if final:
                     break
@@ -97,10 +104,10 @@ class Climb:
                 self._m_step(here)
             self.iteration += 1
             self._state = self._snapshot()
-            self.after_m(self._asked_to_stop)
+            self.after_m(self.asked_to_stop)
         self.seconds = self._clock()
 
-    def _e_step(self, final: bool) -> Sweep:
+    def _e_step(self, final: bool) -> Generator[bool, Sweep | None, Sweep]:
         """The E pass. A final one only evaluates: it moves no Ψ and leaves no gradient."""
         if self._reached is not None:
             here, self._reached = self._reached, None
@@ -112,10 +119,11 @@ class Climb:
             self._climb_psi()
             self.passes += 1
         self.passes += 1
-        backward = self.backward and not final
-        if backward:
+        if self.backward and not final:
             self.m_run.zero()
-        return self._sweep(self.obs, statistics=self.statistics and not final, backward=backward)
+        found = yield not final
+        assert found is not None
+        return found
 
     def _m_step(self, here: Sweep) -> None:
         exact = self.algorithm.m_step.needs_closed_form and not self.inexact
@@ -251,14 +259,14 @@ class Climb:
         )
         self.trace.append(record)
         for callback in self.callbacks:
-            self._asked_to_stop |= callback(record) is True
+            self.asked_to_stop |= callback(record) is True
 
     # --- stopping --------------------------------------------------------------------------------------------------
 
     def _out_of_budget(self) -> bool:
         if self.iteration >= self.limits.max_iter:
             self.reason = "max_iter"
-        elif self._asked_to_stop:
+        elif self.asked_to_stop:
             self.reason = "callback"
         elif self.limits.max_seconds is not None and self._clock() >= self.limits.max_seconds:
             self.reason = "time"
@@ -321,6 +329,10 @@ class Climb:
         if state["reached"]:
             self._reached = self._again()  # at the same parameters, so the same bits; that pass is counted already
 
+    def stand_where(self, other: Climb) -> None:
+        """Be where a climb of a copy of the model has ended, so that `resume` goes on from there."""
+        self._state, self.seconds = other._state, other.seconds
+
     def checkpoint(self) -> tuple[dict[str, Any], dict[str, dict[str, torch.Tensor]]]:
         """What `restore` needs after an M step: plain values, and tensors by owner."""
         state = {"iteration": self.iteration, "passes": self.passes, "seconds": self._clock()}
@@ -344,7 +356,7 @@ class Climb:
         """Go on after the last M step as if there had been no stop; what is new are the limits and the callbacks."""
         state = self._state
         assert state is not None
-        self._asked_to_stop = self._stationary = False
+        self.asked_to_stop = self._stationary = False
         self.limits, self.callbacks = limits, callbacks
         if limits.max_seconds is not None:
             self.limits = replace(limits, max_seconds=limits.max_seconds + state["seconds"])
@@ -365,3 +377,23 @@ def _with_recognition(
     filled = copy.copy(e)
     filled.recognition = recognition_for(model, obs, generator=generator)
     return replace(algorithm, e_step=filled)
+
+
+def climb_together(climbs: Sequence[Climb]) -> None:
+    """Run climbs by exact E and closed-form M steps on the same data side by side: each pass reads them once for all."""
+    obs = climbs[0].obs
+    with threads_for(obs.n_items, climbs[0].model.block_rows):
+        driven = [(climb, climb.steps()) for climb in climbs]
+        waiting = [(climb, steps, next(steps)) for climb, steps in driven]
+        while waiting:
+            found = exact_sweeps(
+                [c.model for c, _, _ in waiting], obs, statistics=[collect for _, _, collect in waiting]
+            )
+            following = []
+            for (climb, steps, _), here in zip(waiting, found, strict=True):
+                with contextlib.suppress(StopIteration):
+                    following.append((climb, steps, steps.send(here)))
+            waiting = following
+            if any(climb.asked_to_stop for climb in climbs):
+                for climb in climbs:
+                    climb.asked_to_stop = True

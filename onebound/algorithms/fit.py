@@ -9,8 +9,8 @@ from typing import Any
 
 import torch
 
-from onebound.algorithms.climb import Climb, Limits
-from onebound.algorithms.m_step import Gradient
+from onebound.algorithms.climb import Climb, Limits, climb_together
+from onebound.algorithms.m_step import ClosedForm, Gradient
 from onebound.algorithms.named import Algorithm, OnlineEM
 from onebound.algorithms.online import fit_batches
 from onebound.algorithms.plan import Plan, plan, resolve, with_batches
@@ -140,25 +140,51 @@ class Search:
 
     def run(self) -> Fit:
         """Climb from every start that is left, and write the best back."""
+        if self._shares_passes():
+            self._run_together()
         while len(self.finals) < self.restarts:
             if self.climb is None:
-                self._start()
+                self._start(first=not self.finals)
                 self.climb = self.new_climb()
             self.climb.run()
             self._finish(self.climb)
         best = self.best
         assert best is not None
-        climb = best.climb or self.new_climb()  # a best that came out of a checkpoint has left its climb behind
-        climb.trace, climb.reason = best.trace, best.reason
+        climb = self._returned(best)
         self.model.load_state_dict(best.parameters)
         if best.psi is not None and climb.recognition is not None:
             climb.recognition.load_state_dict(best.psi)
         return _fit_of(climb, plan(self.model, self.algorithm), self.finals, self.seconds)
 
-    def new_climb(self) -> Climb:
+    def _returned(self, best: Kept) -> Climb:
+        """The climb of the model that is given back, standing where `best` ended."""
+        if best.climb is not None and best.climb.model is self.model:
+            return best.climb
+        climb = self.new_climb()  # the best one came out of a checkpoint, or ran beside others on a copy of the model
+        climb.trace, climb.reason = best.trace, best.reason
+        if best.climb is not None:
+            climb.stand_where(best.climb)
+        return climb
+
+    def _shares_passes(self) -> bool:
+        """Whether to run all starts side by side: where reading the data is what takes long, and a pass serves them all."""
+        plain = self.algorithm.e_step.is_posterior and type(self.algorithm.m_step) is ClosedForm
+        return isinstance(self.obs, Streamed) and plain and self.checkpoint is None and self.restarts > 1
+
+    def _run_together(self) -> None:
+        climbs: list[Climb] = []
+        for _ in range(self.restarts):
+            self._start(first=not climbs)
+            climbs.append(self.new_climb(copy.deepcopy(self.model)))
+        climb_together(climbs)
+        for climb in climbs:
+            self._finish(climb)
+        self.seconds = max(climb.seconds for climb in climbs)
+
+    def new_climb(self, model: Model | None = None) -> Climb:
         """A climb from where the model stands."""
         return Climb(
-            self.model,
+            self.model if model is None else model,
             self.obs,
             self.algorithm,
             self.limits,
@@ -172,8 +198,7 @@ class Search:
         if self.checkpoint is not None:
             self.checkpoint(self, ending)
 
-    def _start(self) -> None:
-        first = not self.finals
+    def _start(self, first: bool) -> None:
         if not first or self.init is not None or not bool(self.model.initialized):
             self.model.initialize(self.obs, self.generator, self.init)
         elif not bool(self.model.prepared):
@@ -182,7 +207,7 @@ class Search:
             self.algorithm.e_step.recognition.load_state_dict(self._fresh)  # type: ignore[attr-defined]
 
     def _finish(self, climb: Climb) -> None:
-        parameters = {k: v.clone() for k, v in self.model.state_dict().items()}
+        parameters = {k: v.clone() for k, v in climb.model.state_dict().items()}
         ended = Kept(climb.trace, climb.reason, parameters, _recognition_state(climb.algorithm), climb)
         self.finals.append(ended.objective)
         self.seconds += climb.seconds

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 
+from onebound.algorithms.e_step import EStep, Exact
 from onebound.bound import both_readings
 from onebound.models.base import Model
 from onebound.observations import Observations, weighted_total
 from onebound.statistics import ExactSums, Statistics
-
-if TYPE_CHECKING:
-    from onebound.algorithms.e_step import EStep
 
 
 @dataclass
@@ -57,17 +54,29 @@ def sweep(
     total = Sweep()
     weight = obs.total_weight if share is None else share
     size, fusable = rows or model.block_rows, e_step.is_posterior and not backward
-    with torch.set_grad_enabled(backward):
-        # A fused pass makes its own small blocks: it is given all items, or those that a stream has read.
-        for part in obs.blocks(obs.n_items if fusable else size):
-            fused = model.exact_pass(part, statistics=statistics) if fusable else None
-            if fused is not None:
-                total.add(_from_sums(fused))
-                continue
+    # A fused pass makes its own small blocks: it is given all items, or those that a stream has read.
+    for part in obs.blocks(obs.n_items if fusable else size):
+        fused = model.exact_pass(part, statistics=statistics) if fusable else None
+        if fused is not None:
+            total.add(_from_sums(fused))
+            continue
+        with torch.set_grad_enabled(backward):
             for block in part.blocks(size):
                 total.add(_block(model, block, e_step, generator, statistics, backward, weight))
     total.share = weight
     return total
+
+
+def exact_sweeps(models: Sequence[Model], obs: Observations, *, statistics: Sequence[bool]) -> list[Sweep]:
+    """The exact E step of several models of one form while the data go by once: what a stream reads serves them all."""
+    totals = [Sweep() for _ in models]
+    for part in obs.blocks(obs.n_items):
+        for total, model, collect in zip(totals, models, statistics, strict=True):
+            here = replace(part, checked_by=model)  # what one of them has looked at suits the others
+            total.add(sweep(model, here, Exact(), None, statistics=collect, backward=False))
+    for total in totals:
+        total.share = obs.total_weight
+    return totals
 
 
 def _from_sums(sums: ExactSums) -> Sweep:
