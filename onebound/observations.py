@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,8 @@ import torch
 from torch import Tensor
 
 from onebound.errors import InputError, InputTypeError
+
+COLUMN_CELLS = 2**17  # in a block while the columns are looked at
 
 
 @dataclass(frozen=True)
@@ -107,6 +110,11 @@ class Observations:
     def total_weight(self) -> float:
         """Σ weights; N if none were given."""
         return float(self.weights.sum())
+
+    @cached_property
+    def columns(self) -> Columns:
+        """What the columns of y are like: one pass, made once however many starts ask."""
+        return Columns.of(self, max(64, COLUMN_CELLS // self.n_features))
 
     def select(self, index: slice | Tensor) -> Observations:
         """The items in `index` (a slice, or a vector of item numbers)."""

@@ -19,7 +19,7 @@ from onebound.algorithms.stepwise import Stepwise
 from onebound.algorithms.trace import Record
 from onebound.errors import InputError, InputTypeError, whole_number
 from onebound.models.base import Model
-from onebound.observations import Columns, Observations
+from onebound.observations import Observations
 from onebound.streamed import Streamed
 
 
@@ -202,7 +202,7 @@ class Search:
         if not first or self.init is not None or not bool(self.model.initialized):
             self.model.initialize(self.obs, self.generator, self.init)
         elif not bool(self.model.prepared):
-            self.model.prepare(Columns.of(self.obs, self.model.block_rows))
+            self.model.prepare(self.obs.columns)
         if not first and self._fresh is not None:
             self.algorithm.e_step.recognition.load_state_dict(self._fresh)  # type: ignore[attr-defined]
 

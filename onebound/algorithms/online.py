@@ -18,7 +18,7 @@ from onebound.algorithms.sweep import Sweep, sweep, threads_for
 from onebound.algorithms.trace import Record
 from onebound.errors import InputError
 from onebound.models.base import Model
-from onebound.observations import Columns, Observations
+from onebound.observations import Observations
 
 
 class Online:
@@ -64,7 +64,7 @@ class Online:
             self.model.initialize(obs, self.generator, self.init)
             self.init = None
         elif not bool(self.model.prepared):
-            self.model.prepare(Columns.of(obs, self.model.block_rows))
+            self.model.prepare(obs.columns)
         self.n_items += obs.n_items
         self.batches += 1
         here, record = self._e_step(obs, statistics=True)

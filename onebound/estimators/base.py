@@ -26,7 +26,7 @@ from onebound.estimators import checks, starts
 from onebound.estimators.fitted import FittedMixture, seeded
 from onebound.estimators.stopping import LastTwo, Progress
 from onebound.models import Mixture
-from onebound.observations import Columns, Observations
+from onebound.observations import Observations
 
 # With gradients by L-BFGS an iteration is a step that cannot lower L, so `tol` and `max_iter` mean what they mean for EM.
 ALGORITHMS: dict[str, Callable[[], Algorithm]] = {
@@ -102,7 +102,7 @@ class MixtureEstimator(FittedMixture, ABC):
 
     def _begin(self, model: Mixture, data: Table, rng: np.random.RandomState) -> None:
         """Write starting parameters: components share the items out, and none is left without a share of any of them."""
-        model.prepare(Columns.of(data.obs, model.block_rows))
+        model.prepare(data.obs.columns)
         points = model.emission.coordinates(data.obs.y).numpy()
         way = self.init_params
         if way in starts.SHARING:

@@ -17,7 +17,7 @@ from onebound.errors import NonFinite, Singular
 from onebound.estimators import checks, starts
 from onebound.estimators.base import MixtureEstimator, Table
 from onebound.models import Mixture
-from onebound.observations import Columns, Observations
+from onebound.observations import Observations
 
 ILL_DEFINED = (
     "Fitting the mixture model failed because some components have ill-defined empirical covariance (for instance caused "
@@ -128,7 +128,7 @@ class GaussianMixture(MixtureEstimator):
         if any(value is None for value in given.values()):
             self._initialize_from(model, data, rng)
         else:
-            model.prepare(Columns.of(data.obs, model.block_rows))
+            model.prepare(data.obs.columns)
         if any(value is not None for value in given.values()):
             emission: Any = model.emission
             found = {"weights": model.weights, "mean": emission.mean, "covariance": self._covariances(emission)}
@@ -153,7 +153,7 @@ class GaussianMixture(MixtureEstimator):
             model.initialize(data.obs, how=torch.from_numpy(begun))
             return
         rows = starts.NAMING[self.init_params](X, self.n_components, rng, data.weights)
-        model.prepare(Columns.of(data.obs, model.block_rows))
+        model.prepare(data.obs.columns)
         if self.reg_covar == 0 and self.precisions_init is None and self.covariance_type != "tied":
             raise Singular("GaussianMixture: a component that starts at one row has no covariance without reg_covar.")
         covariance = starts.covariance_at(X, rows, self.covariance_type, self.reg_covar or 1.0)

@@ -187,7 +187,8 @@ class Mixture(Model):
     def initialize(self, y: Any, generator: torch.Generator | None = None, how: Any = None) -> Self:
         """Write starting parameters.
 
-        `how`: "k-means++" (default), "k-means" or "random" rows as seeds, items assigned to the nearest; labels (N,) or
+        `how`: "k-means++" (default), "k-means" or "random" rows as seeds among at most 20,000 items, which are
+        assigned to the nearest; labels (N,) or
         responsibilities (N, K) for a start of your own. (Parameters are given by `assign`.)
         """
         obs = self.observe(y)
@@ -196,12 +197,11 @@ class Mixture(Model):
                 f"Mixture.initialize: expected at least one row a component, {self.n_components} in all, "
                 f"got {obs.n_items}. Ask for fewer components."
             )
-        columns = Columns.of(obs, self.block_rows)
-        self.prepare(columns)
+        self.prepare(obs.columns)
         self.emission.reset()
-        responsibilities = self._responsibilities(obs, generator, "k-means++" if how is None else how)
+        rows, responsibilities = self._shared_out(obs, generator, "k-means++" if how is None else how)
         total = None
-        for block in obs.blocks(self.block_rows):
+        for block in rows.blocks(self.block_rows):
             s = self.statistics(block, Categorical(responsibilities(block).log()))
             total = s if total is None else total + s
         assert total is not None
@@ -209,12 +209,13 @@ class Mixture(Model):
         self.initialized.fill_(True)
         return self
 
-    def _responsibilities(
+    def _shared_out(
         self, obs: Observations, generator: torch.Generator | None, how: Any
-    ) -> Callable[[Observations], Tensor]:
+    ) -> tuple[Observations, Callable[[Observations], Tensor]]:
+        """The items that a start is made from, at most SEED_ROWS of them unless it is given, and each block's shares."""
         if not isinstance(how, str):
             given, k = _given(how, obs.n_items, self.n_components), self.n_components
-            return lambda block: _as_responsibilities(given[block.first - obs.first :][: block.n_items], k)
+            return obs, lambda block: _as_responsibilities(given[block.first - obs.first :][: block.n_items], k)
         if how not in SEEDS:
             raise InputError(
                 f"Mixture.initialize: how must be one of {', '.join(SEEDS)}, or labels or responsibilities, "
@@ -226,7 +227,7 @@ class Mixture(Model):
         seeds = SEEDS[how](points, rows.weights, self.n_components, generator)
         if rows.allowed is not None:
             seeds = start.labelled_seeds(points, rows.allowed, seeds)
-        return lambda block: start.assigned(self.emission.coordinates(block.y), seeds, block.allowed)
+        return rows, lambda block: start.assigned(self.emission.coordinates(block.y), seeds, block.allowed)
 
     # --- the data and the file -------------------------------------------------------------------------------------
 

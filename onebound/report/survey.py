@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from onebound.errors import InputError
-from onebound.observations import Columns, Observations, weighted_total
+from onebound.observations import Observations, weighted_total
 from onebound.report.parameters import array
 
 BINS = 20  # Of the histogram of the largest responsibility, each 0.05 wide.
@@ -61,7 +61,7 @@ def weighed(model: Any, y: Any, weights: Any = None) -> Observations:
 def survey(model: Any, y: Any, weights: Any = None) -> Survey:
     """Look at every item once, a block at a time.  y (N, D) or an Observations"""
     obs = weighed(model, y, weights)
-    columns = Columns.of(obs, model.block_rows)
+    columns = obs.columns
     blocks = [_block(model, block) for block in obs.blocks(model.block_rows)]
     sums = {name: sum(block[name] for block in blocks) for name in blocks[0] if name not in ("low", "high")}
     return Survey(

@@ -66,10 +66,10 @@ NASTY = (
 
 @st.composite
 def tables(draw: st.DrawFn) -> Table:
-    """Rows around some centres, spoilt in up to three ways at once."""
+    """Rows around some centres, spoilt in up to two ways at once."""
     g = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     k, d = draw(st.integers(1, 4)), draw(st.integers(1, 5))
-    nasty = draw(st.lists(st.sampled_from(NASTY), max_size=3, unique=True))
+    nasty = draw(st.lists(st.sampled_from(NASTY), max_size=2, unique=True))
     n = k + draw(st.integers(1, 3)) if "hardly more rows than components" in nasty else int(g.integers(20, 300))
     X = g.normal(size=(n, d)) + g.normal(scale=g.uniform(0, 8), size=(k, d))[g.integers(0, k, n)]
     if "duplicated rows" in nasty:
@@ -125,7 +125,7 @@ def page(t: Tally) -> str:
         "# Nasty tables",
         "",
         f"Written by `make fuzz` as it came out: {t.cases:,} tables from hypothesis, beside scikit-learn "
-        f"{sklearn.__version__} with the same arguments. 1 to 4 components, 1 to 5 columns, 20 to 299 rows, up to three of the "
+        f"{sklearn.__version__} with the same arguments. 1 to 4 components, 1 to 5 columns, 20 to 299 rows, up to two of the "
         "nasty things at once. A repair is a component that was empty, collapsed, or clipped, told in `repairs_`.",
         "",
         "| | onebound | scikit-learn |",
@@ -173,4 +173,5 @@ def test_every_table_ends_in_a_finite_fit(table: Table, tally: Tally) -> None:
     if not estimator.repairs_:
         bounds = np.array(estimator.lower_bounds_)
         rounding = max(1e-10, estimator.model_.rounding)  # more where a variance is nearly nothing beside its column's
-        assert (np.diff(bounds) >= -rounding * (1 + np.abs(bounds[1:]))).all()
+        scale = 1 + np.abs(estimator.score_samples(table.X)).mean()
+        assert (np.diff(bounds) >= -rounding * scale).all()
