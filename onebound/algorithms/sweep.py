@@ -101,15 +101,18 @@ def _block(
         (-weighted_total(obs.weights, surrogate) / weight).backward()
     q = q.detach()
     with torch.no_grad():
-        b = both_readings(q, fixed, obs.weights)
-        return Sweep(
+        found = Sweep(
             weight=obs.total_weight,
-            bound=float(weighted_total(obs.weights, b.value)),
-            evidence=float(weighted_total(obs.weights, b.evidence)),
-            gap=float(weighted_total(obs.weights, b.gap)),
-            scale=float(weighted_total(obs.weights, 1 + b.evidence.abs())),
+            evidence=float(weighted_total(obs.weights, fixed.log_partition)),
+            scale=float(weighted_total(obs.weights, 1 + fixed.log_partition.abs())),
             statistics=model.statistics(obs, q) if statistics else None,
         )
+        if e_step.is_posterior:
+            found.bound = found.evidence
+            return found
+        b = both_readings(q, fixed, obs.weights)
+        found.bound, found.gap = (float(weighted_total(obs.weights, x)) for x in (b.value, b.gap))
+        return found
 
 
 @contextlib.contextmanager

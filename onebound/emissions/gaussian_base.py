@@ -278,7 +278,9 @@ class GaussianEmission(Emission):
             self._refuse([int(k) for k in alone.reshape(len(alone), -1).any(-1).nonzero().flatten()])
             updated = self._ridged(updated)
         self.standard_mean.copy_(mean)
-        told = self._told(*self._set(torch.where(_like(alone, scatter), self._variances(), updated)))
+        if bool(alone.any()):
+            updated = torch.where(_like(alone, scatter), self._variances(), updated)
+        told = self._told(*self._set(updated))
         nothing = [k for k, gone in enumerate(empty.all(-1).tolist()) if gone]
         return [f"component {k} has no weight: it keeps its mean and covariance" for k in nothing] + [
             f"component {k}: {what}" for k, what in told.items() if k not in nothing
