@@ -116,6 +116,33 @@ class Observations:
         """What the columns of y are like: one pass, made once however many starts ask."""
         return Columns.of(self, max(64, COLUMN_CELLS // self.n_features))
 
+    @cached_property
+    def has_gaps(self) -> bool:
+        """Whether any cell is missing."""
+        return self.y.is_floating_point() and bool(self.y.isnan().any())
+
+    def apart(self, size: int) -> Iterator[Observations]:
+        """The items with no missing cell and those with some, never in one block: `size` of all at a time are looked at.
+
+        Those with gaps come together, at most `size` of them. Each is one row.
+        """
+        if not self.has_gaps:
+            yield self
+            return
+        waiting = torch.zeros(0, dtype=torch.int64)
+        for start in range(0, self.n_items, size):
+            here = torch.arange(start, min(start + size, self.n_items))
+            gaps = self.y[start : start + size].isnan().any(-1)
+            whole, partly = here[~gaps], here[gaps]
+            if len(whole):
+                yield self.select(whole)
+            if len(waiting) + len(partly) > size:
+                yield self.select(waiting)
+                waiting = waiting[:0]
+            waiting = torch.cat([waiting, partly])
+        if len(waiting):
+            yield self.select(waiting)
+
     def select(self, index: slice | Tensor) -> Observations:
         """The items in `index` (a slice, or a vector of item numbers)."""
         if self.lengths is not None:

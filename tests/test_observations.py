@@ -99,3 +99,20 @@ def test_items_keep_their_numbers_through_selections() -> None:
     assert [picked.number(n) for n in range(4)] == [7, 3, 11, 5]
     assert [b.number(0) for b in picked.blocks(2)] == [7, 11]
     assert obs.select(slice(4, 9)).select(torch.tensor([2])).number(0) == 6
+
+
+@pytest.mark.parametrize("size", [1, 3, 7, 50])
+def test_items_with_gaps_come_apart_from_those_without_and_none_is_lost(size: int) -> None:
+    g = np.random.default_rng(0)
+    y = np.where(g.random((40, 3)) < 0.15, np.nan, np.arange(120.0).reshape(40, 3))
+    obs = Observations.of(y, weights=np.arange(1.0, 41.0))
+    pieces = list(obs.apart(size))
+    assert all(piece.n_items <= size for piece in pieces)
+    for piece in pieces:
+        gaps = piece.y.isnan().any(-1)
+        assert bool(gaps.all()) or not bool(gaps.any())
+    found = sorted(piece.number(n) for piece in pieces for n in range(piece.n_items))
+    assert found == list(range(40))
+    assert sum(piece.total_weight for piece in pieces) == obs.total_weight
+    whole = Observations.of(np.nan_to_num(y))
+    assert list(whole.apart(size)) == [whole]

@@ -14,6 +14,9 @@ from onebound.models.base import Model
 from onebound.observations import Observations, weighted_total
 from onebound.statistics import ExactSums, Statistics
 
+# Rows that are sorted at a time into those without and with gaps, which go different ways: a copy of these at most.
+APART_ROWS = 2**16
+
 
 @dataclass
 class Sweep:
@@ -56,13 +59,14 @@ def sweep(
     size, fusable = rows or model.block_rows, e_step.is_posterior and not backward
     # A fused pass makes its own small blocks: it is given all items, or those that a stream has read.
     for part in obs.blocks(obs.n_items if fusable else size):
-        fused = model.exact_pass(part, statistics=statistics) if fusable else None
-        if fused is not None:
-            total.add(_from_sums(fused))
-            continue
-        with torch.set_grad_enabled(backward):
-            for block in part.blocks(size):
-                total.add(_block(model, block, e_step, generator, statistics, backward, weight))
+        for piece in part.apart(APART_ROWS) if fusable and part.lengths is None else (part,):
+            fused = model.exact_pass(piece, statistics=statistics) if fusable else None
+            if fused is not None:
+                total.add(_from_sums(fused))
+                continue
+            with torch.set_grad_enabled(backward):
+                for block in piece.blocks(size):
+                    total.add(_block(model, block, e_step, generator, statistics, backward, weight))
     total.share = weight
     return total
 
