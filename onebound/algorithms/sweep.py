@@ -78,8 +78,6 @@ def exact_sweeps(models: Sequence[Model], obs: Observations, *, statistics: Sequ
         for total, model, collect in zip(totals, models, statistics, strict=True):
             here = replace(part, checked_by=model)  # what one of them has looked at suits the others
             total.add(sweep(model, here, Exact(), None, statistics=collect, backward=False))
-    for total in totals:
-        total.share = obs.total_weight
     return totals
 
 
