@@ -198,19 +198,17 @@ def padded_to(size: int, multiple: int) -> int:
     return (size + multiple - 1) // multiple * multiple
 
 
-@njit(nogil=True, inline="never")
+@njit(nogil=True, inline="never", error_model="numpy")
 def _load(y: Any, location: Any, scale: Any, x: Any, largest: Any, poison: Any) -> float:
     """x = (y − location) / scale, turned feature by feature; its largest |x|, or NaN where a cell is missing."""
     rows = len(y)
     largest[:] = 0.0
     poison[:] = 0.0
-    for n in range(rows):
-        for i in range(y.shape[1]):
-            x[i, n] = y[n, i]
     for i in range(y.shape[1]):
-        x[i, rows:] = location[i]
-        for n in range(x.shape[1]):
-            value = (x[i, n] - location[i]) / scale[i]
+        x[i, rows:] = 0.0
+        middle, unit = location[i], 1.0 / scale[i]
+        for n in range(rows):
+            value = (y[n, i] - middle) * unit
             x[i, n] = value
             largest[n] = max(largest[n], abs(value))
             poison[n] += value - value  # 0, and NaN for NaN and ±inf, which a maximum would lose

@@ -32,6 +32,41 @@ _C = (
     2.7632715071632255e-07,
     2.5110095611886237e-08,
 )
+# (2 atanh(s) / s − 2) / s² as a polynomial in s², for |s| ≤ (√2 − 1) / (√2 + 1): worst relative error of the logarithm 5e-18.
+_L = (
+    0.666666666666667,
+    0.39999999999899444,
+    0.2857142862600327,
+    0.22222211130259878,
+    0.18182889455674947,
+    0.15331710618210773,
+    0.14616585424888623,
+)
+_MANTISSA, _ONE = 2**52 - 1, 1023 << 52
+# A whole number below 2⁵² in the lowest bits of this is the float 2⁵² + that number.
+_COUNT, _COUNT_ONE = (1023 + 52) << 52, 2.0**52 + 1023
+_SQRT2 = math.sqrt(2)
+
+
+@njit(nogil=True, inline="always", fastmath={"contract"}, error_model="numpy")
+def log_of_normal(x: float) -> float:
+    """ln x for a normal number x > 0 without a branch: x = 2ⁿ m with m from √½ to √2, ln m = 2 atanh((m − 1) / (m + 1))."""
+    bits = bits_of(x)
+    m = float_of((bits & _MANTISSA) | _ONE)
+    n = float_of((bits >> 52) | _COUNT) - _COUNT_ONE  # AVX2 turns no 64-bit integer into a float
+    high = m > _SQRT2
+    m = 0.5 * m if high else m
+    n = n + 1.0 if high else n
+    s = (m - 1.0) / (m + 1.0)
+    z = s * s
+    p = _L[6]
+    p = p * z + _L[5]
+    p = p * z + _L[4]
+    p = p * z + _L[3]
+    p = p * z + _L[2]
+    p = p * z + _L[1]
+    p = p * z + _L[0]
+    return n * _LN2_HIGH + (2.0 * s + (s * z * p + n * _LN2_LOW))
 
 
 @njit(nogil=True, inline="always", fastmath={"contract"})
@@ -87,21 +122,31 @@ def responsibilities(w: Any, n_components: int, weights: Any, offset: Any, work:
     return True
 
 
-@njit(nogil=True, inline="never")
+@njit(nogil=True, inline="never", fastmath={"contract"}, error_model="numpy")  # or each division asks for a zero
 def _add_sums(weights: Any, offset: Any, top: Any, total: Any, energy: Any, sums: Any) -> bool:
     """The four sums of `responsibilities`; leaves weight / Σ exp in `total`."""
+    impossible = 0
     for n in range(len(weights)):
-        weight, mass = weights[n], total[n]
+        mass = total[n]
+        impossible += (weights[n] != 0.0) & (not mass > 0.0)
+        log_mass = log_of_normal(mass)  # of a mass ≥ 1, or of one that is told from the others next
+        top[n] += log_mass
+        energy[n] = log_mass - energy[n] / mass
+        total[n] = weights[n] / mass
+    if impossible > 0:
+        return False
+    weighed = evidence = entropy = size = 0.0
+    for n in range(len(weights)):
+        weight, log_evidence = weights[n], offset[n] + top[n]
         if weight == 0.0:
-            total[n] = 0.0
+            total[n] = 0.0  # whatever its ln p(y) is
             continue
-        if not mass > 0.0:
-            return False
-        log_mass = math.log(mass)
-        log_evidence = offset[n] + top[n] + log_mass
-        sums[0] += weight
-        sums[1] += weight * log_evidence
-        sums[2] += weight * (log_mass - energy[n] / mass)
-        sums[3] += weight * (1.0 + abs(log_evidence))
-        total[n] = weight / mass
+        weighed += weight
+        evidence += weight * log_evidence
+        entropy += weight * energy[n]
+        size += weight * (1.0 + abs(log_evidence))
+    sums[0] += weighed
+    sums[1] += evidence
+    sums[2] += entropy
+    sums[3] += size
     return True

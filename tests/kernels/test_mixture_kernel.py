@@ -14,7 +14,7 @@ import onebound as ob
 from onebound.algorithms import sweep as sweep_module
 from onebound.emissions import Gaussian, gaussian_base
 from onebound.kernels import mixture as kernel
-from onebound.kernels.softmax import SMALLEST_EXPONENT, exp_of_negative
+from onebound.kernels.softmax import SMALLEST_EXPONENT, exp_of_negative, log_of_normal
 from onebound.kernels.threads import run
 from onebound.models import Mixture
 
@@ -279,6 +279,12 @@ def test_the_exponential_is_right_to_the_last_bits() -> None:
     x = np.concatenate([np.linspace(SMALLEST_EXPONENT, 0.0, 20_001), -np.logspace(-300, 2, 500)])
     found = np.array([exp_of_negative(v) for v in x])
     np.testing.assert_allclose(found, np.exp(x), rtol=4.5e-16, atol=0)
+
+
+def test_the_logarithm_is_right_to_the_last_bits() -> None:
+    x = np.concatenate([np.linspace(1.0, 300.0, 20_001), np.logspace(-300, 300, 500), 1 + np.logspace(-16, -1, 200)])
+    found = np.array([log_of_normal(v) for v in x])
+    np.testing.assert_allclose(found, np.log(x), rtol=4.5e-16, atol=0)
 
 
 def test_a_failure_in_a_thread_is_raised_and_a_refusal_ends_the_run() -> None:
