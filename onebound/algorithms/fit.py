@@ -42,7 +42,8 @@ def fit(
     """Climb L on y, changing `model` in place; the best restart is written back.
 
     `y`: a table, `Observations`, a stream of blocks, or an iterator of batches, each of which is seen once (ob.OnlineEM
-    alone: the Fit's numbers are then those of the last batch under the final parameters).
+    alone: the Fit's numbers are then those of the last batch under the final parameters; max_iter, tol, batch_size, restarts,
+    resume and checkpoint are refused).
 
     `algorithm`: ob.EM(), ob.EG(), … or a name; None takes the first that the plan supports. `max_iter`: M steps (passes, for
     mini-batches). `tol`: relative change of L per item that ends the climb; 0 turns every stop off but max_iter and
@@ -61,6 +62,14 @@ def fit(
     (0.0, True)
     """
     if isinstance(y, Iterator):
+        several = {
+            "max_iter": max_iter,
+            "tol": tol,
+            "batch_size": batch_size,
+            "resume": resume,
+            "checkpoint": checkpoint,
+        }
+        _refuse_passes({**several, "restarts": None if restarts == 1 else restarts})
         return _from_batches(model, y, algorithm, max_seconds, callbacks=callbacks, init=init, generator=generator)
     obs = model.observe(y)
     chosen = with_batches(resolve(model, algorithm), batch_size)
@@ -83,6 +92,16 @@ def fit(
     if resume is not None:
         return _resumed(resume, model, obs, limits, callbacks)
     return Search(model, obs, chosen, limits, generator, batch_size, callbacks, init, restarts, checkpoint).run()
+
+
+def _refuse_passes(given: dict[str, Any]) -> None:
+    """An iterator is one pass over batches that are cut already: what asks for more, or for other ones, cannot hold."""
+    asked = [name for name, value in given.items() if value is not None]
+    if asked:
+        raise InputError(
+            f"fit: an iterator of batches is seen once, as it comes, so {asked[0]} means nothing there, got "
+            f"{given[asked[0]]!r}. Leave it out (max_seconds and callbacks can end the fit), or pass a table."
+        )
 
 
 def _from_batches(

@@ -18,6 +18,7 @@ from onebound.cli.options import (
     OUTPUT_MODEL,
     REPORT,
     SEED,
+    Choice,
     algorithm_of,
 )
 from onebound.cli.writing import check_outputs
@@ -33,7 +34,7 @@ onebound continue run.checkpoint faithful.csv -o m.safetensors"""
 @click.option(
     "--algorithm",
     metavar="NAME",
-    type=click.Choice(["auto", *ALGORITHMS]),
+    type=Choice(["auto", *ALGORITHMS]),
     help="For a saved model; default: as before.",
 )
 @LIMITS

@@ -26,6 +26,17 @@ UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 
+class Choice(click.Choice[str]):
+    """One of a few words; a wrong one hears which it may have meant."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """The word itself, or one line that lists them and names the nearest."""
+        if value not in self.choices:
+            hint = did_you_mean(str(value), self.choices)
+            self.fail(f"{value!r} is not one of {', '.join(self.choices)}.{hint}", param, ctx)
+        return str(value)
+
+
 def together(*options: Decorator) -> Decorator:
     """Several options as one decorator, shown in this order."""
 
@@ -62,7 +73,8 @@ def algorithm_names(ctx: click.Context, param: click.Parameter, text: str | None
     chosen = names(ctx, param, text) or COMPARED
     for name in chosen:
         if name not in ALGORITHMS:
-            raise click.BadParameter(f"{name!r} is not one of {', '.join(ALGORITHMS)}", param=param)
+            hint = did_you_mean(name, ALGORITHMS)
+            raise click.BadParameter(f"{name!r} is not one of {', '.join(ALGORITHMS)}.{hint}", param=param)
     return tuple(dict.fromkeys(chosen))
 
 
@@ -118,7 +130,7 @@ FILE = click.argument("file", type=click.Path())
 ALGORITHM = click.option(
     "--algorithm",
     metavar="NAME",
-    type=click.Choice(["auto", *ALGORITHMS]),
+    type=Choice(["auto", *ALGORITHMS]),
     default="auto",
     show_default=True,
     help=f"{', '.join(ALGORITHMS)}; auto: the first of em, eg, vae that fits.",
@@ -156,7 +168,7 @@ STORIES = together(
     click.option(
         "--criterion",
         metavar="NAME",
-        type=click.Choice(CRITERIA),
+        type=Choice(CRITERIA),
         help="How to choose among several --components: bic (default), icl, aic or heldout.",
     ),
     OWN,
@@ -181,7 +193,7 @@ TABLE = together(
     click.option(
         "--missing",
         metavar="WHAT",
-        type=click.Choice(["error", "marginalize"]),
+        type=Choice(["error", "marginalize"]),
         default="error",
         show_default=True,
         help="Empty cells: error, or marginalize (leave them out of the likelihood).",
@@ -195,7 +207,7 @@ NEW_DATA = together(
     click.option(
         "--missing",
         metavar="WHAT",
-        type=click.Choice(["error", "marginalize"]),
+        type=Choice(["error", "marginalize"]),
         help="Empty cells: error or marginalize; default: as at fitting.",
     ),
     READING,

@@ -14,7 +14,9 @@ from sklearn.utils.estimator_checks import check_estimator
 from onebound.estimators import BernoulliMixture, GaussianMixture, LatentClass, MixedMixture, PoissonMixture
 
 HERE = Path(__file__).parent
-LEAST = 62  # what must pass, of the 77 tests that run without optional packages
+LEAST = (
+    68  # what must pass, of the 77 tests that run without optional packages (scikit-learn's own class passes them all)
+)
 
 PRIVATE = "calls _set_parameters and _initialize, private methods of scikit-learn's class"
 FAIL_AND_MAY = {

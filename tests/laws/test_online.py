@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -112,6 +113,18 @@ class Blocks:
 
     def __iter__(self) -> Iterator[np.ndarray]:
         return iter([self.y[i : i + self.size] for i in range(0, len(self.y), self.size)])
+
+
+@pytest.mark.parametrize(
+    "option",
+    [{"max_iter": 3}, {"tol": 0.0}, {"batch_size": 2}, {"restarts": 2}, {"checkpoint": print}],
+    ids=lambda option: next(iter(option)),
+)
+def test_what_asks_for_more_than_one_look_is_refused_for_an_iterator(option: dict[str, Any]) -> None:
+    model = ob.models.Mixture(ob.emissions.Gaussian(2, 1))
+    with pytest.raises(ob.errors.InputError, match=f"so {next(iter(option))} means nothing there"):
+        ob.fit(model, iter([torch.randn(20, 1)]), **option)
+    assert not bool(model.initialized)
 
 
 def test_an_iterator_a_stream_and_updates_by_hand_learn_the_same_bits() -> None:
