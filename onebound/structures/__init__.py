@@ -2,5 +2,8 @@
 
 from onebound.structures.base import Posterior, Structure
 from onebound.structures.categorical import Categorical
+from onebound.structures.chain import Chain
+from onebound.structures.chain_potentials import ChainPotentials
+from onebound.structures.paths import Paths
 
-__all__ = ["Categorical", "Posterior", "Structure"]
+__all__ = ["Categorical", "Chain", "ChainPotentials", "Paths", "Posterior", "Structure"]

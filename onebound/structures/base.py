@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from functools import cached_property
-from typing import Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -43,7 +43,7 @@ class Structure(Posterior):
     An item with no allowed z has ln Z = −inf, and marginals, entropy and gradient 0; it never touches its neighbours.
     """
 
-    def __init__(self, log_potentials: Tensor) -> None:
+    def __init__(self, log_potentials: Any) -> None:
         self.log_potentials = log_potentials
 
     @property

@@ -1,0 +1,96 @@
+"""z is a path of states, one for each step of a sequence: a Markov chain, given by log-potentials."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Self
+
+import torch
+from torch import Tensor
+
+from onebound.numerics import INF, require_not_nan
+from onebound.structures import chain_gradients
+from onebound.structures.base import Structure
+from onebound.structures.chain_potentials import ChainPotentials
+from onebound.structures.paths import Paths, path_scores
+
+
+class Chain(Structure):
+    """N distributions over paths, from `ChainPotentials`.
+
+    On the CPU everything comes from compiled kernels, threaded over sequences; elsewhere from the same recursions in torch.
+
+    >>> start, move = torch.zeros(2, dtype=torch.float64), torch.zeros(2, 2, dtype=torch.float64)
+    >>> q = Chain(ChainPotentials(start, move, torch.zeros(3, 2, dtype=torch.float64), torch.tensor([2, 1])))
+    >>> q.log_partition.exp().tolist(), q.marginals.transition.tolist()
+    ([4.0, 2.0], [[0.25, 0.25], [0.25, 0.25]])
+    """
+
+    log_potentials: ChainPotentials
+
+    @property
+    def n_items(self) -> int:
+        """N, the sequences."""
+        return len(self.log_potentials.lengths)
+
+    @cached_property
+    def log_partition(self) -> Tensor:
+        """ln Z, nats; 0 for an empty sequence; NonFinite where a potential is NaN or +inf.  (N,)"""
+        return require_not_nan(chain_gradients.log_partition(self.log_potentials), "Chain.log_partition")
+
+    @cached_property
+    def entropy(self) -> Tensor:
+        """H(z₁) + Σ_t H(z_t | z_{t−1}), nats: every term is ≥ 0, so nothing cancels.   Equation (1).  (N,)"""
+        return chain_gradients.entropy(self.log_potentials)
+
+    @property
+    def marginals(self) -> ChainPotentials:  # type: ignore[override]
+        """p(z_t = k) (R, K), and the expected uses of starts and transitions; shared ones are summed over sequences."""
+        return self.weighted_marginals(torch.ones_like(self.log_partition))
+
+    def weighted_marginals(self, weights: Tensor) -> ChainPotentials:
+        """The marginals, those of each sequence times its weight (N,)."""
+        return chain_gradients.marginals(self.log_potentials, weights)
+
+    def expected(self, log_potentials: ChainPotentials) -> Tensor:  # type: ignore[override]
+        """E of other potentials along the path, with 0 · (−inf) = 0.  (N,)"""
+        return chain_gradients.expected(self.log_potentials, log_potentials)
+
+    def log_prob(self, z: Tensor) -> Tensor:
+        """ln q(z) for paths z (R,) or (S, R), nats.  (N,) or (S, N)"""
+        return path_scores(self.log_potentials, z) - torch.where(self.infeasible, 0.0, self.log_partition)
+
+    @property
+    def argmax(self) -> Tensor:
+        """The most probable path of every sequence (Viterbi).  (R,) int64"""
+        return self.best(1)[0][0]
+
+    def best(self, count: int) -> tuple[Tensor, Tensor]:
+        """The `count` most probable paths, best first, and their ln q (−inf beyond the last).  (count, R), (count, N)
+
+        Among equals, the path whose last states have lower numbers comes first.
+        """
+        paths, scores = chain_gradients.best_paths(self.log_potentials.detach(), count)
+        return paths, scores - torch.where(self.infeasible, 0.0, self.log_partition.detach())
+
+    def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
+        """n paths of every sequence, by forward filtering and backward sampling; state 0 where nothing is allowed.  (n, R)"""
+        return chain_gradients.draws(self.log_potentials.detach(), n, generator)
+
+    def detach(self) -> Self:
+        """The same distributions, held fixed."""
+        return type(self)(self.log_potentials.detach()) if self.log_potentials.requires_grad else self
+
+    def restrict(self, log_potentials: ChainPotentials) -> Self:  # type: ignore[override]
+        """Self without the starts, steps and states that `log_potentials` forbids."""
+        pairs = zip(self.log_potentials.parts, log_potentials.parts, strict=True)
+        kept = [mine.masked_fill(theirs == -INF, -INF) for mine, theirs in pairs]
+        return type(self)(self.log_potentials.with_parts(kept))
+
+    def empirical(self, z: Tensor) -> Paths:  # type: ignore[override]
+        """The distribution of the draws z (S, R). No chain has it, unless S = 1, so it is one of its own."""
+        return Paths(z, self.log_potentials, self.infeasible)
+
+    def select(self, index: slice | Tensor) -> Self:
+        """The distributions of the sequences in `index`."""
+        return type(self)(self.log_potentials.select(index))

@@ -1,0 +1,80 @@
+"""What gives a batch of Markov chains: log-potentials of starts, steps and states, ragged and shared."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class ChainPotentials:
+    """w(z) = start[z₁] + Σ_t unary[t, z_t] + Σ_{t ≥ 2} transition[z_{t−1}, z_t] for each of N sequences; −inf forbids.
+
+    `unary` (R, K): the rows of all sequences one below the other, R = Σ lengths. `start` (K,) is shared. `transition`
+    (K, K) is shared too, or (R, K, K): that of row r leads from the row above to it, and a first row's is not read.
+    `lengths` (N,) int64; 0 is allowed, and such a sequence contributes nothing.
+    """
+
+    start: Tensor
+    transition: Tensor
+    unary: Tensor
+    lengths: Tensor
+
+    @property
+    def parts(self) -> tuple[Tensor, Tensor, Tensor]:
+        """The three tensors."""
+        return self.start, self.transition, self.unary
+
+    def with_parts(self, parts: Iterable[Tensor]) -> ChainPotentials:
+        """The same sequences under other start, transition and unary potentials."""
+        start, transition, unary = parts
+        return ChainPotentials(start, transition, unary, self.lengths)
+
+    @property
+    def requires_grad(self) -> bool:
+        """Whether any of them does."""
+        return any(part.requires_grad for part in self.parts)
+
+    @cached_property
+    def ends(self) -> Tensor:
+        """Where each sequence begins, and the end of the last.  (N + 1,)"""
+        return torch.cat([self.lengths.new_zeros(1), self.lengths.cumsum(0)])
+
+    @cached_property
+    def row_sequence(self) -> Tensor:
+        """The number of each row's sequence.  (R,)"""
+        return torch.arange(len(self.lengths), device=self.lengths.device).repeat_interleave(self.lengths)
+
+    @cached_property
+    def firsts(self) -> Tensor:
+        """The first rows of the sequences that have one."""
+        return self.ends[:-1][self.lengths > 0]
+
+    @cached_property
+    def inner(self) -> Tensor:
+        """Rows that have a row of their sequence above them."""
+        inner = torch.ones(len(self.unary), dtype=torch.bool, device=self.unary.device)
+        inner[self.firsts] = False
+        return inner.nonzero().flatten()
+
+    def detach(self) -> ChainPotentials:
+        """Held fixed."""
+        return self.with_parts(part.detach() for part in self.parts)
+
+    def stepwise(self) -> ChainPotentials:
+        """The same with a transition for each row."""
+        if self.transition.ndim == 3:
+            return self
+        return replace(self, transition=self.transition.expand(len(self.unary), -1, -1))
+
+    def select(self, index: slice | Tensor) -> ChainPotentials:
+        """Those of the sequences in `index`."""
+        begins, lengths = self.ends[:-1][index], self.lengths[index]
+        spans = [torch.arange(int(b), int(b + n)) for b, n in zip(begins, lengths, strict=True)]
+        rows = torch.cat([torch.zeros(0, dtype=torch.int64), *spans])
+        transition = self.transition if self.transition.ndim == 2 else self.transition[rows]
+        return ChainPotentials(self.start, transition, self.unary[rows], lengths)
