@@ -21,8 +21,9 @@ COLUMN_CELLS = 2**17  # in a block while the columns are looked at
 class Observations:
     """N items: `y` (N, D), or with `lengths` the rows of all sequences one below the other (ΣT, D).
 
-    `weights` (N,) ≥ 0, one each by default; `context` x (rows as y) for conditional models; `allowed`, a boolean mask on
-    the parts of z (a mixture: (N, K)), for labels that are known. NaN in a float y is a missing cell.
+    `weights` (N,) ≥ 0, one each by default; `context` x (rows as y) for conditional models; `allowed` (rows as y), a
+    boolean mask on the parts of z (the component or state of a row: K columns), for labels that are known. NaN in a float y
+    is a missing cell.
     `names` are the columns' names, for messages; `first` is the number of the first item in the whole data.
 
     >>> Observations.of([[1.0, 2.0], [3.0, 4.0]], weights=[1.0, 2.0]).total_weight
@@ -87,7 +88,7 @@ class Observations:
             weights=_weights(weights, n_items),
             lengths=None if lengths is None else _lengths(lengths, len(rows)),
             context=None if context is None else _matching(_tensor(context, "context"), len(rows), "context", "row"),
-            allowed=None if allowed is None else _mask(allowed, n_items),
+            allowed=None if allowed is None else _mask(allowed, len(rows)),
             names=None if names is None else tuple(names),
         )
         if n_items == 0:
@@ -100,6 +101,11 @@ class Observations:
     def n_items(self) -> int:
         """N: sequences if there are lengths, else rows."""
         return len(self.weights)
+
+    @property
+    def n_rows(self) -> int:
+        """The rows of y: the steps of all sequences if there are lengths, else N."""
+        return self.n_items if self.lengths is None else len(self.y)
 
     @property
     def n_features(self) -> int:
@@ -145,20 +151,16 @@ class Observations:
 
     def select(self, index: slice | Tensor) -> Observations:
         """The items in `index` (a slice, or a vector of item numbers)."""
-        if self.lengths is not None:
-            rows = _rows_of(self.lengths, index)
-            picked = replace(self, y=self.y[rows], lengths=self.lengths[index])
-            context = None if self.context is None else self.context[rows]
-        else:
-            picked = replace(self, y=self.y[index])
-            context = None if self.context is None else self.context[index]
+        rows = index if self.lengths is None else rows_of(self.lengths, index)
         contiguous = isinstance(index, slice) and self.numbers is None
         numbers = torch.arange(self.first, self.first + self.n_items) if self.numbers is None else self.numbers
         return replace(
-            picked,
+            self,
+            y=self.y[rows],
+            lengths=None if self.lengths is None else self.lengths[index],
             weights=self.weights[index],
-            context=context,
-            allowed=None if self.allowed is None else self.allowed[index],
+            context=None if self.context is None else self.context[rows],
+            allowed=None if self.allowed is None else self.allowed[rows],
             first=self.first + (index.start or 0) if isinstance(index, slice) else self.first,
             numbers=None if contiguous else numbers[index],
         )
@@ -167,13 +169,46 @@ class Observations:
         """The number, in the whole data, of the n-th item here."""
         return self.first + n if self.numbers is None else int(self.numbers[n])
 
+    def place(self, row: int) -> str:
+        """How a message names a row: "item 5", or "step 3 of sequence 2", all counted from 0."""
+        if self.lengths is None:
+            return f"item {self.number(row)}"
+        ends = self.lengths.cumsum(0)
+        n = int(torch.searchsorted(ends, row, right=True))
+        return f"step {row - int(ends[n] - self.lengths[n])} of sequence {self.number(n)}"
+
+    def as_sequences(self) -> Observations:
+        """A table taken as one sequence; what has lengths stays as it is."""
+        if self.lengths is not None:
+            return self
+        if not bool((self.weights == 1).all()):
+            raise InputError(
+                "Observations: weights of sequences are one for each sequence, got one for each row. Pass lengths too, or a "
+                "list of sequences."
+            )
+        one = torch.ones(1, dtype=torch.float64)
+        return replace(self, weights=one, lengths=torch.tensor([len(self.y)]), checked_by=None)
+
+    def as_rows(self) -> Observations:
+        """Every row an item of its own, with the weight of its sequence."""
+        if self.lengths is None:
+            return self
+        return replace(self, weights=_row_weights(self), lengths=None, first=0, numbers=None, checked_by=None)
+
     def blocks(self, size: int) -> Iterator[Observations]:
-        """The items in order, `size` at a time; all at once where they fit."""
-        if self.n_items <= size:
+        """The items in order, `size` rows at a time, but whole sequences; all at once where they fit."""
+        if self.n_rows <= size:
             yield self
-            return
-        for start in range(0, self.n_items, size):
-            yield self.select(slice(start, start + size))
+        elif self.lengths is None:
+            for start in range(0, self.n_items, size):
+                yield self.select(slice(start, start + size))
+        else:
+            ends, start = self.lengths.cumsum(0), 0
+            while start < self.n_items:
+                before = int(ends[start - 1]) if start else 0
+                stop = max(start + 1, int(torch.searchsorted(ends, before + size, right=True)))
+                yield self.select(slice(start, stop))
+                start = stop
 
     def column(self, d: int) -> str:
         """How a message names column d."""
@@ -304,10 +339,11 @@ def _matching(values: Tensor, n: int, name: str, per: str) -> Tensor:
     return values
 
 
-def _rows_of(lengths: Tensor, index: slice | Tensor) -> Tensor:
-    ends = lengths.cumsum(0)
-    spans = [torch.arange(int(e - n), int(e)) for e, n in zip(ends[index], lengths[index], strict=True)]
-    return torch.cat(spans) if spans else torch.zeros(0, dtype=torch.int64)
+def rows_of(lengths: Tensor, index: slice | Tensor) -> Tensor:
+    """The rows of the sequences in `index`."""
+    begins, counts = (lengths.cumsum(0) - lengths)[index], lengths[index]
+    places = torch.arange(int(counts.sum())) - (counts.cumsum(0) - counts).repeat_interleave(counts)
+    return begins.repeat_interleave(counts) + places
 
 
 @dataclass(frozen=True)

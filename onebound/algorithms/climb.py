@@ -75,7 +75,7 @@ class Climb:
 
     def run(self) -> None:
         """Climb until a limit says stop; the last record is an E record of the parameters that are returned."""
-        with threads_for(self.obs.n_items, self.model.block_rows):
+        with threads_for(self.obs.n_rows, self.model.block_rows):
             steps, found = self.steps(), None
             with contextlib.suppress(StopIteration):
                 while True:
@@ -382,7 +382,7 @@ def _with_recognition(
 def climb_together(climbs: Sequence[Climb]) -> None:
     """Run climbs by exact E and closed-form M steps on the same data side by side: each pass reads them once for all."""
     obs = climbs[0].obs
-    with threads_for(obs.n_items, climbs[0].model.block_rows):
+    with threads_for(obs.n_rows, climbs[0].model.block_rows):
         driven = [(climb, climb.steps()) for climb in climbs]
         waiting = [(climb, steps, next(steps)) for climb, steps in driven]
         while waiting:

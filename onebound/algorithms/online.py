@@ -81,7 +81,7 @@ class Online:
         return self._e_step(self.model.observe(batch), statistics=False)[1]
 
     def _e_step(self, obs: Observations, *, statistics: bool) -> tuple[Sweep, Record]:
-        with threads_for(obs.n_items, self.model.block_rows):
+        with threads_for(obs.n_rows, self.model.block_rows):
             here = sweep(self.model, obs, Exact(), self.generator, statistics=statistics, backward=False)
         bound, evidence, gap = (x / here.weight for x in (here.bound, here.evidence, here.gap))
         return here, self._record("E", bound, evidence, gap)

@@ -222,5 +222,5 @@ def _refuse(name: str, obs: Observations, bad: Tensor, expected: str, cure: str)
     n, d = bad.nonzero()[0].tolist()
     value = obs.y[n, d].item()
     raise InputError(
-        f"{name}: {obs.column(d)} must hold {expected}, got {value:g} in item {obs.number(n)} (counted from 0). {cure}."
+        f"{name}: {obs.column(d)} must hold {expected}, got {value:g} in {obs.place(n)} (counted from 0). {cure}."
     )

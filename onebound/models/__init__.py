@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from onebound.models.base import Latent, Model
+    from onebound.models.hmm import HMM
     from onebound.models.mixture import Mixture
+    from onebound.models.transitions import NeuralTransition
 
-_HOME = {"Latent": "base", "Mixture": "mixture", "Model": "base"}
+_HOME = {"HMM": "hmm", "Latent": "base", "Mixture": "mixture", "Model": "base", "NeuralTransition": "transitions"}
 
-__all__ = ["Latent", "Mixture", "Model"]
+__all__ = ["HMM", "Latent", "Mixture", "Model", "NeuralTransition"]
 
 
 def __getattr__(name: str) -> Any:

@@ -66,8 +66,8 @@ class Model(nn.Module, ABC):
         """The groups of parameters that take an M step together."""
 
     @abstractmethod
-    def log_potentials(self, obs: Observations) -> Tensor:
-        """w, whose structure has ln Z = ln p(y): ln p(z, y) split over the parts of z.  (N, …)"""
+    def log_potentials(self, obs: Observations) -> Any:
+        """w, whose structure has ln Z = ln p(y): ln p(z, y) split over the parts of z, for N items."""
 
     @abstractmethod
     def statistics(self, obs: Observations, q: Structure) -> Statistics:
@@ -131,7 +131,7 @@ class Model(nn.Module, ABC):
         obs = Observations.of(y)
         if obs.checked_by is self:
             return obs
-        for block in obs.blocks(obs.n_items):  # one, unless the rows are read in blocks
+        for block in obs.blocks(obs.n_rows):  # one, unless the rows are read in blocks
             self.check(block)
         return replace(obs, checked_by=self)
 

@@ -9,6 +9,8 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from onebound.observations import rows_of
+
 
 @dataclass(frozen=True)
 class ChainPotentials:
@@ -23,6 +25,10 @@ class ChainPotentials:
     transition: Tensor
     unary: Tensor
     lengths: Tensor
+
+    def __len__(self) -> int:
+        """N."""
+        return len(self.lengths)
 
     @property
     def parts(self) -> tuple[Tensor, Tensor, Tensor]:
@@ -73,8 +79,6 @@ class ChainPotentials:
 
     def select(self, index: slice | Tensor) -> ChainPotentials:
         """Those of the sequences in `index`."""
-        begins, lengths = self.ends[:-1][index], self.lengths[index]
-        spans = [torch.arange(int(b), int(b + n)) for b, n in zip(begins, lengths, strict=True)]
-        rows = torch.cat([torch.zeros(0, dtype=torch.int64), *spans])
+        rows = rows_of(self.lengths, index)
         transition = self.transition if self.transition.ndim == 2 else self.transition[rows]
-        return ChainPotentials(self.start, transition, self.unary[rows], lengths)
+        return ChainPotentials(self.start, transition, self.unary[rows], self.lengths[index])
