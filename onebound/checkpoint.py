@@ -31,7 +31,7 @@ from onebound.algorithms.climb import Limits
 from onebound.algorithms.fit import Kept, Search
 from onebound.errors import StoreError, Unsupported
 from onebound.observations import Observations
-from onebound.recognition import CategoricalRecognition
+from onebound.recognition import CategoricalRecognition, ChainRecognition
 from onebound.store import built, described, filled, read, write
 
 E_STEPS: dict[str, type[EStep]] = {c.__name__: c for c in (Exact, PosteriorSamples, Argmax, Amortized)}
@@ -146,7 +146,7 @@ def _refill(search: Search, saved: dict[str, Any], tensors: dict[str, Tensor]) -
 def _algorithm_config(algorithm: Algorithm) -> dict[str, Any]:
     e = algorithm.e_step
     network = getattr(e, "recognition", None)
-    if network is not None and type(network) is not CategoricalRecognition:
+    if network is not None and type(network) not in (CategoricalRecognition, ChainRecognition):
         raise Unsupported(
             f"Checkpoint: a recognition network of your own ({type(network).__name__}) cannot be described in a file. "
             "Leave recognition out, or checkpoint with state_dict() in a callback."

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from onebound.models.base import Model
 from onebound.numerics import INF
 from onebound.observations import Observations
-from onebound.structures import Categorical
+from onebound.structures import Categorical, Chain, ChainPotentials
 
 
 class CategoricalRecognition(nn.Module):
@@ -48,12 +48,32 @@ class CategoricalRecognition(nn.Module):
         return Categorical(logits if obs.allowed is None else logits.masked_fill(~obs.allowed, -INF))
 
 
+class ChainRecognition(nn.Module):
+    """q(z | y) over paths: a chain with logits of its own for starts and steps, and `states` for every row.
+
+    With the linear part of `states` it holds the exact posterior of an HMM whose emissions are exponential families.
+    """
+
+    def __init__(self, states: CategoricalRecognition, n_states: int) -> None:
+        super().__init__()
+        self.states = states
+        self.start = nn.Parameter(torch.zeros(n_states, dtype=torch.float64))
+        self.transition = nn.Parameter(torch.zeros(n_states, n_states, dtype=torch.float64))
+
+    def forward(self, obs: Observations) -> Chain:
+        """q(z | y) for every sequence; states that are not allowed are forbidden.  N items"""
+        assert obs.lengths is not None
+        unary = self.states(obs).log_potentials  # (R, K)
+        return Chain(ChainPotentials(self.start, self.transition, unary, obs.lengths))
+
+
 def recognition_for(
     model: Model, obs: Observations, hidden: Sequence[int] = (32,), generator: torch.Generator | None = None
-) -> CategoricalRecognition:
+) -> CategoricalRecognition | ChainRecognition:
     """The recognition network that suits the model's latent, sized by the first item of `obs`."""
-    n_features = model.features(obs.select(slice(0, 1))).shape[-1]
-    return CategoricalRecognition(model.features, n_features, model.latents()[0].size, hidden, generator)
+    n_features, latent = model.features(obs.select(slice(0, 1))).shape[-1], model.latents()[0]
+    rows = CategoricalRecognition(model.features, n_features, latent.size, hidden, generator)
+    return ChainRecognition(rows, latent.size) if issubclass(latent.structure, Chain) else rows
 
 
 def _linear(n_in: int, n_out: int, scale: float, generator: torch.Generator | None) -> nn.Linear:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import numpy as np
@@ -53,8 +54,24 @@ def log_emission(emission: object, y: np.ndarray, k: int, x: np.ndarray | None) 
     raise TypeError(type(emission))
 
 
+def all_z(model: ob.models.Model, obs: ob.Observations) -> tuple[np.ndarray, np.ndarray]:
+    """Every z that any item can have, (Z, N) classes or (Z, R) paths, and which of them an item counts, (Z, N) boolean.
+
+    A short sequence has fewer paths than a long one: those that stay at 0 after its end.
+    """
+    k = model.n_components
+    if obs.lengths is None:
+        return np.tile(np.arange(k)[:, None], obs.n_items), np.ones((k, obs.n_items), bool)
+    lengths = obs.lengths.numpy()
+    paths = np.array(list(itertools.product(range(k), repeat=int(lengths.max()))))  # (Z, T)
+    counted = np.stack([~paths[:, n:].any(-1) for n in lengths], -1)
+    return np.concatenate([paths[:, :n] for n in lengths], -1), counted
+
+
 def log_joint(model: ob.models.Model, obs: ob.Observations) -> np.ndarray:
-    """ln p(z = k, y_n) for every n and k."""
+    """ln p(z, y_n) for every n and z of `all_z`, −inf where z does not count.  (N, Z)"""
+    if isinstance(model, ob.models.HMM):
+        return _log_joint_of_paths(model, obs)
     y = obs.y.numpy().astype(float)
     with np.errstate(divide="ignore"):
         log_pi = np.log(model.weights.numpy())
@@ -64,6 +81,33 @@ def log_joint(model: ob.models.Model, obs: ob.Observations) -> np.ndarray:
             x = None if obs.context is None else obs.context[n]
             allowed = obs.allowed is None or bool(obs.allowed[n, k])
             table[n, k] = log_pi[k] + log_emission(model.emission, y[n], k, x) if allowed else -math.inf
+    return table
+
+
+def _log_joint_of_paths(model: ob.models.HMM, obs: ob.Observations) -> np.ndarray:
+    y, ends = obs.y.numpy().astype(float), np.concatenate([[0], np.cumsum(obs.lengths.numpy())])
+    log_pi = model.initial.log_probabilities().detach().numpy()
+    moves = model.transition
+    steps = moves.log_probabilities() if not isinstance(moves, ob.models.NeuralTransition) else None
+    log_a = (moves.log_probabilities(obs.context) if steps is None else steps.expand(len(y), -1, -1)).detach().numpy()
+    emitted = np.full((len(y), model.n_components), -math.inf)
+    for r in range(len(y)):
+        for k in range(model.n_components):
+            if obs.allowed is None or bool(obs.allowed[r, k]):
+                emitted[r, k] = log_emission(model.emission, y[r], k, None if obs.context is None else obs.context[r])
+    paths, counted = all_z(model, obs)
+    table = np.full(counted.T.shape, -math.inf)
+    for i, z in enumerate(paths):
+        for n in np.flatnonzero(counted[i]):
+            here = range(ends[n], ends[n + 1])
+            total = (
+                math.fsum(emitted[r, z[r]] for r in here)
+                if all(emitted[r, z[r]] > -math.inf for r in here)
+                else -math.inf
+            )
+            if len(here):
+                total += log_pi[z[here[0]]] + sum(log_a[r, z[r - 1], z[r]] for r in here[1:])
+            table[n, i] = total
     return table
 
 
@@ -92,6 +136,14 @@ def evidence(joint: np.ndarray) -> np.ndarray:
 def posterior(joint: np.ndarray) -> np.ndarray:
     """p(z | y)."""
     return np.exp(joint - evidence(joint)[:, None])
+
+
+def row_posterior(model: ob.models.Model, obs: ob.Observations) -> np.ndarray:
+    """p(component of the row | y) of every row of y.  (R, K)"""
+    every, (z, _) = posterior(log_joint(model, obs)), all_z(model, obs)
+    item = np.arange(len(obs.y)) if obs.lengths is None else np.repeat(np.arange(obs.n_items), obs.lengths)
+    shares = [[every[n] @ (z[:, row] == k) for k in range(model.n_components)] for row, n in enumerate(item)]
+    return np.array(shares)
 
 
 def entropy(q: np.ndarray) -> np.ndarray:

@@ -19,7 +19,8 @@ def test_a_list_of_arrays_and_rows_with_lengths_are_the_same_sequences() -> None
     assert a.n_items == 3
     picked = a.select(torch.tensor([2, 0]))
     assert picked.y.tolist() == [[0.0, 0.0]] * 2 + parts[0].tolist()
-    assert [block.y.shape[0] for block in a.blocks(2)] == [4, 2]
+    assert [block.y.shape[0] for block in a.blocks(2)] == [3, 1, 2]  # whole sequences, at least one
+    assert [block.y.shape[0] for block in a.blocks(5)] == [4, 2]
 
 
 def test_blocks_carry_weights_context_allowed_and_their_place() -> None:

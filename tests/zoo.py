@@ -23,7 +23,8 @@ from onebound.emissions import (
     Poisson,
     Product,
 )
-from onebound.models import Mixture, Model
+from onebound.models import HMM, Mixture, Model, NeuralTransition
+from onebound.models.transitions import banded, left_to_right
 
 NIW = NormalInverseWishart(mean_strength=0.5, degrees=3.0, scale=0.3)
 
@@ -40,6 +41,7 @@ class Case:
     labels: bool = False
     zeros: bool = False  # exact zeros in the probabilities
     one_basin: bool = False
+    lengths: tuple[int, ...] | None = None  # of the sequences, for a model of such
 
     def __repr__(self) -> str:
         return self.name
@@ -56,7 +58,7 @@ class Case:
         torch.manual_seed(self.seed)  # a network's own start
         model = self.build()
         generator = self.generator()
-        n = max(self.n_items, 7)  # the parameters come from more items than a case may hold
+        n = max(self.n_rows, 7)  # the parameters come from more items than a case may hold
         responsibilities = 0.2 + torch.rand(n, model.n_components, dtype=torch.float64, generator=generator)
         model.initialize(ob.Observations.of(self._y(n), context=self._context(n)), how=responsibilities)
         with torch.no_grad():
@@ -68,29 +70,35 @@ class Case:
             model.emission.assign(p)
         return model
 
+    @property
+    def n_rows(self) -> int:
+        return self.n_items if self.lengths is None else sum(self.lengths)
+
     def observations(self) -> ob.Observations:
         """Data with this case's missing cells, weights and known labels."""
         generator = torch.Generator().manual_seed(self.seed + 1)
-        y = self._y(self.n_items)
+        y = self._y(self.n_rows)
         hidden = torch.rand(y.shape, generator=generator) < self.missing
         y = y.masked_fill(hidden, float("nan")) if self.missing else y
-        weights = torch.randint(0, 4, (len(y),), generator=generator).double() if self.weights else None
+        n = len(y) if self.lengths is None else len(self.lengths)
+        weights = torch.randint(0, 4, (n,), generator=generator).double() if self.weights else None
         if weights is not None:
             weights[0] = 2.0
         allowed = None
         if self.labels:  # one item known for each component
             k = self.build().n_components
             allowed = torch.ones(len(y), k, dtype=torch.bool)
-            for n in range(k):
-                allowed[n] = torch.arange(k) == n
-        return ob.Observations.of(y, weights=weights, allowed=allowed, context=self._context(self.n_items))
+            for row in range(k):
+                allowed[row] = torch.arange(k) == row
+        context = self._context(len(y))
+        return ob.Observations.of(y, weights=weights, allowed=allowed, context=context, lengths=self.lengths)
 
     def _y(self, n: int) -> Tensor:
         generator = torch.Generator().manual_seed(self.seed + 2)
         return draw(self.build().emission, n, generator)
 
     def _context(self, n: int) -> Tensor | None:
-        if not self.build().emission.needs_context:
+        if not (self.build().emission.needs_context or self.name.startswith("hmm-neural")):
             return None
         return torch.linspace(-1, 1, n, dtype=torch.float64).unsqueeze(-1)
 
@@ -111,6 +119,11 @@ def draw(emission: nn.Module, n: int, generator: torch.Generator) -> Tensor:
     if isinstance(emission, Multinomial | Poisson):
         return torch.randint(0, 6, shape, generator=generator).double()
     return 30.0 + 10.0 * torch.randn(shape, dtype=torch.float64, generator=generator)
+
+
+def doubled(network: nn.Module) -> nn.Module:
+    """In float64."""
+    return network.double()
 
 
 def mixed(**options: object) -> Product:
@@ -152,8 +165,39 @@ ZOO = [
     Case("poisson-map-missing", lambda: Mixture(Poisson(2, 2, prior=Gamma(2.0, 0.5))), missing=0.3),
     Case("mixed", lambda: Mixture(mixed(), prior=Dirichlet(2.0)), n_items=12, missing=0.15),
     Case("regressions", lambda: Mixture(NeuralGaussian(nn.Linear(1, 2), 2, 1)), n_items=12),
+    Case("hmm-poisson", lambda: HMM(Poisson(2, 1)), lengths=(4, 1, 3, 3)),
+    Case("hmm-full", lambda: HMM(Gaussian(2, 2)), lengths=(5, 4, 5)),
+    Case("hmm-full-missing", lambda: HMM(Gaussian(2, 2)), lengths=(5, 5, 1, 4), missing=0.25),
+    Case("hmm-tied-map", lambda: HMM(Gaussian(2, 2, "tied", prior=NIW), prior=Dirichlet(2.0)), lengths=(4, 5)),
+    Case("hmm-diag-weighted", lambda: HMM(Gaussian(3, 1, "diag")), lengths=(4, 3, 4, 3), weights=True),
+    Case(
+        "hmm-spherical-left-to-right",
+        lambda: HMM(Gaussian(3, 2, "spherical"), transition=left_to_right(3)),
+        lengths=(4, 4, 3),
+    ),
+    Case("hmm-one-state", lambda: HMM(Gaussian(1, 2, "diag")), lengths=(4, 1), one_basin=True),
+    Case("hmm-steps-of-one", lambda: HMM(Poisson(3, 2)), lengths=(1,) * 8),
+    Case(
+        "hmm-categorical-zeros",
+        lambda: HMM(Categorical(2, [3, 2]), initial_prior=Dirichlet(3.0)),
+        lengths=(4, 0, 3, 4),
+        missing=0.2,
+    ),
+    Case("hmm-bernoulli-labelled", lambda: HMM(Bernoulli(3, 2)), lengths=(3, 4, 3), labels=True),
+    Case(
+        "hmm-mixed-banded",
+        lambda: HMM(mixed(), transition=banded(2), prior=Dirichlet(1.5)),
+        lengths=(5, 4, 3),
+        missing=0.15,
+    ),
+    Case(
+        "hmm-neural",
+        lambda: HMM(Poisson(2, 1), transition=NeuralTransition(doubled(nn.Linear(1, 4)), 2)),
+        lengths=(4, 5),
+    ),
 ]
-CLOSED = [case for case in ZOO if case.name != "regressions"]
+MIXTURES = [case for case in ZOO if case.lengths is None]
+CLOSED = [case for case in ZOO if case.name not in ("regressions", "hmm-neural")]
 ALGORITHMS = {
     "EM": ob.EM,
     "SQUAREM": lambda: ob.EM(accelerate="squarem"),

@@ -147,7 +147,8 @@ class Model(nn.Module, ABC):
         if not self.keep_infeasible:
             bad = (posterior.infeasible & (obs.weights > 0)).nonzero().flatten()
             if len(bad):
-                shown = ", ".join(str(obs.number(int(n))) for n in bad[:5]) + (", …" if len(bad) > 5 else "")
+                named = [f"{obs.number(n)}{posterior.why_infeasible(n)}" for n in bad[:5].tolist()]
+                shown = ", ".join(named) + (", …" if len(bad) > 5 else "")
                 raise Infeasible(
                     f"{type(self).__name__}.posterior: every item must have some z that can make it, but ln p(y) = −inf "
                     f"for {len(bad)} of {len(obs.weights)} items ({shown}). Give the emission a prior, so that no "

@@ -18,11 +18,12 @@ from onebound.emissions.base import Part
 from onebound.emissions.priors import Dirichlet, prior_from
 from onebound.errors import InputError
 from onebound.models import start
-from onebound.models.base import BLOCK_CELLS, Latent, Model
+from onebound.models.base import BLOCK_CELLS, Latent
+from onebound.models.emitting import EmittingModel
 from onebound.models.mixture import Mixture
 from onebound.models.transitions import NeuralTransition, transition_from
 from onebound.numerics import INF, Simplex, weighted
-from onebound.observations import Columns, Observations, weighted_total
+from onebound.observations import Observations, weighted_total
 from onebound.statistics import Statistics
 from onebound.structures import Chain, ChainPotentials
 
@@ -30,7 +31,7 @@ from onebound.structures import Chain, ChainPotentials
 STEADY = 0.1
 
 
-class HMM(Model):
+class HMM(EmittingModel):
     """K states with initial probabilities π, transitions A and an emission each. An item is a sequence.
 
     `transition`: a (K, K) matrix whose zeros never become steps (see `left_to_right`, `banded`), or a `NeuralTransition`.
@@ -143,6 +144,11 @@ class HMM(Model):
         z = Chain(ChainPotentials(self.initial.log_probabilities(), steps, nothing, ell)).sample(1, generator)[0]
         return self.emission.sample(z, generator, context), z
 
+    def row_responsibilities(self, q: Any) -> Tensor:
+        """p(z_t = k) of each row.  (R, K)"""
+        states: Tensor = q.marginals.unary
+        return states
+
     # --- the M step ------------------------------------------------------------------------------------------------
 
     def statistics(self, y: Any, q: Any) -> Statistics:
@@ -183,11 +189,6 @@ class HMM(Model):
         self.transition.assign(torch.where(never.unsqueeze(-1), before, counts.clamp_min(0.0)))
         return repairs + [f"state {int(k)} is never left: it keeps its transitions" for k in never.nonzero().flatten()]
 
-    def recentred(self, statistics: Statistics) -> Statistics:
-        """The emission's sums about its current parameters."""
-        emission = self.emission.recentred(statistics.part("emission"))
-        return Statistics({**statistics.sums, "emission": emission})
-
     def log_prior(self) -> Tensor:
         """Dirichlet on π and on the rows of A, and the emission's prior, nats, up to a constant."""
         total = self.emission.log_prior()
@@ -196,10 +197,6 @@ class HMM(Model):
         if self.prior is not None:
             total = total + _log_dirichlet(self._matrix("log_prior"), self.prior)
         return total
-
-    def project(self) -> list[str]:
-        """The emission's floors."""
-        return self.emission.project()
 
     # --- the start -------------------------------------------------------------------------------------------------
 
@@ -236,26 +233,11 @@ class HMM(Model):
 
     # --- the data and the file -------------------------------------------------------------------------------------
 
-    @torch.no_grad()
-    def prepare(self, columns: Columns) -> None:
-        """Take units from the data."""
-        self.emission.prepare(columns)
-        self.prepared.fill_(True)
-
     def check(self, obs: Observations) -> None:
         """What the emission asks of y; `allowed` (ΣT, K)."""
         self.emission.check(obs)
         if obs.allowed is not None and obs.allowed.shape != (obs.n_rows, self.n_components):
             raise InputError(f"HMM: allowed must be {(obs.n_rows, self.n_components)}, got {tuple(obs.allowed.shape)}.")
-
-    def features(self, obs: Observations) -> Tensor:
-        """The emission's features of each row.  (ΣT, F)"""
-        return self.emission.features(obs.y)
-
-    @property
-    def rounding(self) -> float:
-        """The emission's."""
-        return self.emission.rounding
 
     @property
     def block_rows(self) -> int:

@@ -17,11 +17,12 @@ from torch import Tensor
 from onebound.emissions import Emission, emission_from
 from onebound.emissions.base import Part
 from onebound.emissions.priors import Dirichlet, prior_from
-from onebound.errors import InputError, did_you_mean, whole_number
+from onebound.errors import InputError, did_you_mean
 from onebound.models import start
-from onebound.models.base import BLOCK_CELLS, Latent, Model
+from onebound.models.base import BLOCK_CELLS, Latent
+from onebound.models.emitting import EmittingModel
 from onebound.numerics import INF, Simplex, weighted
-from onebound.observations import Columns, Observations, weighted_total
+from onebound.observations import Observations, weighted_total
 from onebound.statistics import ExactSums, Statistics
 from onebound.structures import Categorical, Structure
 
@@ -32,7 +33,7 @@ SEEDS: dict[str, Callable[..., Tensor]] = {
 }
 
 
-class Mixture(Model):
+class Mixture(EmittingModel):
     """K components with weights π, each with its own emission; known classes come in through `Observations.allowed`.
 
     >>> from onebound.emissions import Gaussian
@@ -105,33 +106,9 @@ class Mixture(Model):
         z = torch.multinomial(self.weights, n, replacement=True, generator=generator)
         return self.emission.sample(z, generator, context), z
 
-    # --- missing cells ---------------------------------------------------------------------------------------------
-
-    @torch.no_grad()
-    def impute(self, y: Any) -> Tensor:
-        """y with its missing cells at their conditional means Σ_k p(k | observed) E[cell | observed, k].  (N, D)
-
-        A Bernoulli cell becomes the probability of a one, a count its expectation, a category its most probable code.
-        Observed cells stay as they are, and so does a row that no component can make (`keep_infeasible`).
-        """
-        obs = self.observe(y)
-        return torch.cat([self._filled(block, None, None) for block in obs.blocks(self.block_rows)])
-
-    @torch.no_grad()
-    def sample_missing(self, y: Any, n: int = 1, generator: torch.Generator | None = None) -> Tensor:
-        """n draws of y given its observed cells: z ~ p(z | observed), missing ~ p(missing | observed, z).  (n, N, D)"""
-        obs = self.observe(y)
-        draws = whole_number("Mixture.sample_missing", "n", n)
-        return torch.cat([self._filled(block, draws, generator) for block in obs.blocks(self.block_rows)], -2)
-
-    def _filled(self, obs: Observations, draws: int | None, generator: torch.Generator | None) -> Tensor:
-        """A block with its missing cells at their means, or `draws` times drawn."""
-        q, fill = self.posterior(obs), self.emission.fill
-        if draws is None:
-            filled = self.emission.impute(obs.y, q.marginals, obs.context)  # (N, D)
-        else:
-            filled = torch.stack([fill(obs.y, z, generator, obs.context) for z in q.sample(draws, generator)])
-        return torch.where(q.infeasible.unsqueeze(-1), obs.y, filled)
+    def row_responsibilities(self, q: Structure) -> Tensor:
+        """p(z = k) of each row.  (N, K)"""
+        return q.marginals
 
     # --- the M step ------------------------------------------------------------------------------------------------
 
@@ -164,11 +141,6 @@ class Mixture(Model):
         self.mixing.assign(counts)
         return repairs + [f"component {int(k)} is empty: its weight is 0" for k in gone.nonzero().flatten()]
 
-    def recentred(self, statistics: Statistics) -> Statistics:
-        """The emission's sums about its current parameters."""
-        emission = self.emission.recentred(statistics.part("emission"))
-        return Statistics({**statistics.sums, "emission": emission})
-
     def log_prior(self) -> Tensor:
         """Dirichlet on the weights and the emission's prior, nats, up to a constant."""
         total = self.emission.log_prior()
@@ -176,10 +148,6 @@ class Mixture(Model):
             return total
         extra = torch.full_like(self.mixing.logits, self.prior.concentration - 1)
         return total + weighted(extra, self.mixing.log_probabilities()).sum()
-
-    def project(self) -> list[str]:
-        """The emission's floors."""
-        return self.emission.project()
 
     # --- the start -------------------------------------------------------------------------------------------------
 
@@ -231,12 +199,6 @@ class Mixture(Model):
 
     # --- the data and the file -------------------------------------------------------------------------------------
 
-    @torch.no_grad()
-    def prepare(self, columns: Columns) -> None:
-        """Take units from the data."""
-        self.emission.prepare(columns)
-        self.prepared.fill_(True)
-
     def check(self, obs: Observations) -> None:
         """What the emission asks of y; one row an item; `allowed` (N, K) with a class for every item."""
         if obs.lengths is not None:
@@ -248,15 +210,6 @@ class Mixture(Model):
             raise InputError(
                 f"Mixture: allowed must be {(obs.n_items, self.n_components)}, got {tuple(obs.allowed.shape)}."
             )
-
-    def features(self, obs: Observations) -> Tensor:
-        """The emission's features, in which the posterior of an exponential family is log-linear.  (N, F)"""
-        return self.emission.features(obs.y)
-
-    @property
-    def rounding(self) -> float:
-        """The emission's."""
-        return self.emission.rounding
 
     @property
     def block_rows(self) -> int:

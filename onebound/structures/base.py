@@ -92,6 +92,10 @@ class Structure(Posterior):
         """Items that have no allowed z.  (N,) boolean"""
         return self.log_partition == -INF
 
+    def why_infeasible(self, n: int) -> str:
+        """What a message adds to the number of an item that has no allowed z: where it dies, if there is a where."""
+        return ""
+
     def kl(self, other: Self) -> Tensor:
         """KL(self ‖ other) = −H(self) − E_self[w_other] + ln Z_other.   Equation (2).  (N,), nats"""
         if other is self:

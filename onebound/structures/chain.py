@@ -91,6 +91,11 @@ class Chain(Structure):
         """The distribution of the draws z (S, R). No chain has it, unless S = 1, so it is one of its own."""
         return Paths(z, self.log_potentials, self.infeasible)
 
+    def why_infeasible(self, n: int) -> str:
+        """At which step nothing is possible any more."""
+        step = chain_gradients.death(self.log_potentials.detach().select(slice(n, n + 1)))
+        return f", where everything has died at step {step}"
+
     def select(self, index: slice | Tensor) -> Self:
         """The distributions of the sequences in `index`."""
         return type(self)(self.log_potentials.select(index))

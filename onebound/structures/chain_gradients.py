@@ -68,6 +68,12 @@ def draws(w: ChainPotentials, n: int, generator: torch.Generator | None) -> Tens
     return torch.from_numpy(chain_paths.draws(_arrays(w), uniforms.numpy(), torch.get_num_threads())).to(w.unary.device)
 
 
+def death(w: ChainPotentials) -> int:
+    """The step of the first sequence at which all paths have died; −1 if none."""
+    parts = tuple(part.cpu() for part in w.parts)
+    return int(_kernel_marginals(parts, w.lengths.cpu(), torch.zeros(len(w), dtype=torch.float64)).dead[0])
+
+
 def _elsewhere(w: ChainPotentials) -> bool:
     """Whether the potentials lie on another device than the kernels."""
     return w.unary.device.type != "cpu"

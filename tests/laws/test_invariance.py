@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -26,10 +28,9 @@ def test_weights_are_replication(case: Case) -> None:
     model, obs = case.model(), case.observations()
     repeats = torch.randint(0, 4, (obs.n_items,), generator=case.generator())
     repeats[0] = 3
-    weighted = ob.Observations.of(obs.y, weights=repeats, allowed=obs.allowed)
+    weighted = replace(obs, weights=repeats.double())
     index = torch.repeat_interleave(torch.arange(obs.n_items), repeats)
-    allowed = None if obs.allowed is None else obs.allowed[index]
-    replicated = ob.Observations.of(obs.y[index], allowed=allowed)
+    replicated = replace(obs.select(index), weights=torch.ones(len(index), dtype=torch.float64))
     a, b = ob.bound(model, weighted).mean(), ob.bound(model, replicated).mean()
     assert a == pytest.approx(b, rel=1e-12, abs=1e-12)
     torch.testing.assert_close(one_em_step(model, weighted)[index], one_em_step(model, replicated), **TIGHT)
@@ -53,7 +54,7 @@ def test_blocks_equal_the_whole(case: Case) -> None:
         assert a.bound == pytest.approx(b.bound, rel=1e-12)
         assert a.passes == b.passes
     q = model.posterior(obs).detach()
-    parts = [model.statistics(b, q.select(slice(i * 3, i * 3 + 3))) for i, b in enumerate(obs.blocks(3))]
+    parts = [model.statistics(b, q.select(slice(b.first, b.first + b.n_items))) for b in obs.blocks(3)]
     total = parts[0]
     for part in parts[1:]:
         total = total + part

@@ -45,7 +45,7 @@ def test_a_step_of_1_is_em_however_often() -> None:
 
 
 # Under full and tied covariance a row with gaps is completed by the posterior under the old parameters.
-FIXED = [case for case in CLOSED if not (case.missing and case.name.startswith(("full", "tied")))]
+FIXED = [case for case in CLOSED if not (case.missing and ("full" in case.name or "tied" in case.name))]
 
 
 @pytest.mark.parametrize("case", FIXED, ids=repr)
