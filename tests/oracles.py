@@ -14,6 +14,7 @@ from onebound.emissions import (
     Categorical,
     Gaussian,
     GaussianEmission,
+    MixtureOf,
     Multinomial,
     NeuralGaussian,
     Poisson,
@@ -31,6 +32,10 @@ def log_emission(emission: object, y: np.ndarray, k: int, x: np.ndarray | None) 
             case Product():
                 parts = zip(emission.columns, emission.emissions, strict=True)
                 return sum(log_emission(e, y[c], k, x) for c, e in parts)
+            case MixtureOf():
+                shares, m = emission.weights.numpy()[k], emission.n_inner
+                each = [math.log(c) + log_emission(emission.inner, y, k * m + i, x) for i, c in enumerate(shares)]
+                return float(evidence(np.array([each]))[0])
             case NeuralGaussian():
                 mean = emission.mean(x[None]).detach().numpy()[0, k]
                 sd = (emission.scale * emission.log_sd.exp()).detach().numpy()[k]

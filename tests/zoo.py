@@ -17,6 +17,7 @@ from onebound.emissions import (
     Dirichlet,
     Gamma,
     Gaussian,
+    MixtureOf,
     Multinomial,
     NeuralGaussian,
     NormalInverseWishart,
@@ -110,6 +111,8 @@ def draw(emission: nn.Module, n: int, generator: torch.Generator) -> Tensor:
         for columns, part in zip(emission.columns, emission.emissions, strict=True):
             y[:, columns] = draw(part, n, generator)
         return y
+    if isinstance(emission, MixtureOf):
+        return draw(emission.inner, n, generator)
     shape = (n, emission.n_features)
     if isinstance(emission, Bernoulli):
         return torch.randint(0, 2, shape, generator=generator).double()
@@ -164,6 +167,13 @@ ZOO = [
     Case("poisson-one-component", lambda: Mixture(Poisson(1, 2)), missing=0.2, one_basin=True),
     Case("poisson-map-missing", lambda: Mixture(Poisson(2, 2, prior=Gamma(2.0, 0.5))), missing=0.3),
     Case("mixed", lambda: Mixture(mixed(), prior=Dirichlet(2.0)), n_items=12, missing=0.15),
+    Case("inner-categorical", lambda: Mixture(MixtureOf(Categorical(4, [3, 2, 4]), 2)), n_items=12, missing=0.15),
+    Case(
+        "inner-full-map",
+        lambda: Mixture(MixtureOf(Gaussian(4, 2, prior=NIW), 2, prior=Dirichlet(2.0)), prior=Dirichlet(2.0)),
+        n_items=20,
+        weights=True,
+    ),
     Case("regressions", lambda: Mixture(NeuralGaussian(nn.Linear(1, 2), 2, 1)), n_items=12),
     Case("hmm-poisson", lambda: HMM(Poisson(2, 1)), lengths=(4, 1, 3, 3)),
     Case("hmm-full", lambda: HMM(Gaussian(2, 2)), lengths=(5, 4, 5)),
@@ -190,6 +200,7 @@ ZOO = [
         lengths=(5, 4, 3),
         missing=0.15,
     ),
+    Case("hmm-inner-diag", lambda: HMM(MixtureOf(Gaussian(4, 2, "diag"), 2)), lengths=(5, 1, 4, 5), missing=0.1),
     Case(
         "hmm-neural",
         lambda: HMM(Poisson(2, 1), transition=NeuralTransition(doubled(nn.Linear(1, 4)), 2)),

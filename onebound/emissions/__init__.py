@@ -13,6 +13,7 @@ from onebound.emissions.gaussian import (
     TiedGaussian,
 )
 from onebound.emissions.gaussian_base import GaussianEmission
+from onebound.emissions.mixture_of import MixtureOf
 from onebound.emissions.neural import NeuralGaussian
 from onebound.emissions.priors import Beta, Dirichlet, Gamma, NormalInverseWishart
 from onebound.emissions.product import Product
@@ -29,6 +30,7 @@ __all__ = [
     "Gamma",
     "Gaussian",
     "GaussianEmission",
+    "MixtureOf",
     "Multinomial",
     "NeuralGaussian",
     "NormalInverseWishart",
@@ -50,6 +52,7 @@ STORABLE: dict[str, type[Emission]] = {
         Multinomial,
         Poisson,
         Product,
+        MixtureOf,
     )
 }
 

@@ -15,7 +15,16 @@ from torch.autograd import gradcheck
 from zoo import ZOO, Case, clone, mixed
 
 import onebound as ob
-from onebound.emissions import Bernoulli, Categorical, Gaussian, GaussianEmission, Multinomial, Poisson, Product
+from onebound.emissions import (
+    Bernoulli,
+    Categorical,
+    Gaussian,
+    GaussianEmission,
+    MixtureOf,
+    Multinomial,
+    Poisson,
+    Product,
+)
 from onebound.models import Mixture
 
 EXACT = {"rtol": 1e-10, "atol": 1e-10}
@@ -174,6 +183,13 @@ def brute_mean(emission: object, y: np.ndarray, r: np.ndarray) -> np.ndarray:
             for columns, part in zip(emission.columns, emission.emissions, strict=True):
                 out[columns] = brute_mean(part, y[columns], r)
             return out
+        case MixtureOf():
+            shares, m = emission.weights.numpy(), emission.n_inner
+            joint = [
+                [math.log(c) + oracles.log_emission(emission.inner, y, k * m + i, None) for i, c in enumerate(row)]
+                for k, row in enumerate(shares)
+            ]
+            return brute_mean(emission.inner, y, (r[:, None] * oracles.posterior(np.array(joint))).ravel())
         case Categorical():
             wanted = np.einsum("k,kdv->dv", r, emission.probability.numpy()).argmax(-1)
         case Bernoulli():
