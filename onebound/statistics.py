@@ -26,6 +26,19 @@ class ExactSums:
 
 
 @dataclass(frozen=True)
+class ChainSums:
+    """What one pass of exact E steps over sequences leaves: ln p(y) of each (N,), NaN where another way must be taken.
+
+    `initial` (K,), `transition` (K, K): expected uses, weighted; `emission`: the emission's statistics. Of the others alone.
+    """
+
+    log_partition: Tensor
+    initial: Tensor
+    transition: Tensor
+    emission: Statistics | None
+
+
+@dataclass(frozen=True)
 class Statistics:
     """Named sums (tensors, or Statistics of a part) and the fixed point that they were taken about.
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from onebound.emissions.priors import prior_from
 from onebound.errors import InputError, NoClosedForm, Unsupported, whole_number
 from onebound.observations import Columns, Observations
-from onebound.statistics import ExactSums, Statistics
+from onebound.statistics import ChainSums, ExactSums, Statistics
 
 ROUNDING = 1e-10
 
@@ -87,6 +87,12 @@ class Emission(nn.Module, ABC):
 
     def exact_pass(self, obs: Observations, log_weights: Tensor, *, statistics: bool) -> ExactSums | None:
         """All E steps of a mixture with these log-weights (K,) in one fused pass; None where the ordinary path must do it."""
+        return None
+
+    def chain_pass(
+        self, obs: Observations, log_start: Tensor, log_transition: Tensor, *, statistics: bool
+    ) -> ChainSums | None:
+        """All E steps of an HMM with this start (K,) and these steps (K, K) in one fused pass; None as for `exact_pass`."""
         return None
 
     # --- the M step ------------------------------------------------------------------------------------------------

@@ -19,7 +19,7 @@ from onebound.emissions.base import ROUNDING, Emission
 from onebound.emissions.priors import NormalInverseWishart
 from onebound.errors import InputError, Singular
 from onebound.observations import Columns, Observations
-from onebound.statistics import ExactSums, Statistics
+from onebound.statistics import ChainSums, ExactSums, Statistics
 
 LOG_2PI = math.log(2 * math.pi)
 # A component with less than this share of the weight has nothing to say about its parameters: it keeps them.
@@ -196,14 +196,36 @@ class GaussianEmission(Emission):
             return None
         from onebound.emissions import gaussian_pass  # brings the compiler's runtime, which small data never need
 
-        inverse, log_det = self._inverse_factor()
-        point, units = self.standard_mean.detach(), (self.location.numpy(), self.scale.numpy())
-        volume = self.n_features * LOG_2PI + 2 * float(np.log(units[1]).sum())
-        constant = log_weights - 0.5 * (log_det + volume)  # (K,)
-        found = gaussian_pass.exact_sums(obs, units, point, inverse, constant, statistics=statistics)
+        point, inverse, constant, units = self._for_the_kernel()
+        found = gaussian_pass.exact_sums(obs, units, point, inverse, log_weights + constant, statistics=statistics)
         if found is None or found.statistics is None:
             return found
         return replace(found, statistics=Statistics(found.statistics.sums, {"mean": point.clone()}))
+
+    @torch.no_grad()
+    def chain_pass(
+        self, obs: Observations, log_start: Tensor, log_transition: Tensor, *, statistics: bool
+    ) -> ChainSums | None:
+        """All E steps of an HMM of these states in one fused pass; None for missing cells, known states, other devices."""
+        if obs.context is not None or obs.allowed is not None or obs.y.device.type != "cpu" or obs.has_gaps:
+            return None
+        from onebound.emissions import gaussian_pass
+
+        point, inverse, constant, units = self._for_the_kernel()
+        found = gaussian_pass.chain_sums(
+            obs, units, (point, inverse, constant), (log_start, log_transition), statistics=statistics
+        )
+        if found is None or found.emission is None:
+            return found
+        return replace(found, emission=Statistics(found.emission.sums, {"mean": point.clone()}))
+
+    def _for_the_kernel(self) -> tuple[Tensor, Tensor, Tensor, tuple[Any, Any]]:
+        """Means, inverse factors, the logarithms of what normalises the densities (K,), and the units."""
+        inverse, log_det = self._inverse_factor()
+        units = (self.location.numpy(), self.scale.numpy())
+        volume = self.n_features * LOG_2PI + 2 * float(np.log(units[1]).sum())
+        constant = (-0.5 * (log_det + volume)).expand(self.n_components)
+        return self.standard_mean.detach(), inverse, constant, units
 
     @torch.no_grad()
     def sample(self, z: Tensor, generator: torch.Generator | None = None, context: Tensor | None = None) -> Tensor:

@@ -18,10 +18,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from onebound.kernels import chain as chain_kernel
+from onebound.kernels.blocks import Centred, Products
 from onebound.kernels.lanes import DOTS, HEIGHT
-from onebound.kernels.mixture import Centred, Products, Sums, exact_pass, padded
+from onebound.kernels.mixture import Sums, exact_pass, padded
 from onebound.observations import Observations
-from onebound.statistics import ExactSums, Statistics
+from onebound.statistics import ChainSums, ExactSums, Statistics
 
 Array = NDArray[np.float64]
 
@@ -137,6 +139,42 @@ def exact_sums(
     cells = count[:, None].expand_as(first).clone()  # (K, D): nothing is missing here
     found = Statistics({"count": cells, "first": first, "second": second})
     return ExactSums(weight, evidence, entropy, scale, count, found)
+
+
+def chain_sums(
+    obs: Observations,
+    units: tuple[Array, Array],
+    components: tuple[Tensor, Tensor, Tensor],
+    chain: tuple[Tensor, Tensor],
+    *,
+    statistics: bool,
+) -> ChainSums | None:
+    """The fused pass over sequences: `components` are mean, inverse and constant, `chain` ln π (K,) and ln A (K, K).
+
+    None where the kernel cannot tell what is wrong with a parameter.
+    """
+    c = Components(*(t.detach().numpy() for t in components))
+    products, centred = kernel_arguments(c)
+    if not (np.isfinite(products.eta).all() and np.isfinite(centred.constant).all()):
+        return None
+    assert obs.lengths is not None
+    y = obs.y.numpy()
+    y = np.ascontiguousarray(y, dtype=y.dtype if y.dtype in (np.float32, np.float64) else np.float64)
+    rows = chain_kernel.Rows(np.zeros((0, len(c.mean))), False, y, *units, products, centred)
+    ends = np.concatenate([[0], np.cumsum(obs.lengths.numpy())])
+    start, transition = (t.detach().numpy() for t in chain)
+    threads = torch.get_num_threads()
+    sums = chain_kernel.sums(
+        rows, start, transition, ends, obs.weights.numpy(), states=False, statistics=statistics, threads=threads
+    )
+    first, edges = torch.from_numpy(sums.first), torch.from_numpy(sums.edges)
+    log_z = torch.from_numpy(sums.log_partition)
+    if not statistics:
+        return ChainSums(log_z, first, edges, None)
+    totals = Sums(np.zeros(4), sums.raw, sums.centred, sums.scatter)
+    count, one, two = (torch.from_numpy(m) for m in moments(c, products, totals))
+    cells = count[:, None].expand_as(one).clone()
+    return ChainSums(log_z, first, edges, Statistics({"count": cells, "first": one, "second": two}))
 
 
 def _spread(x: Tensor, used: NDArray[np.int64], k: int) -> Tensor:

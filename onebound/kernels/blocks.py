@@ -6,12 +6,42 @@ log-potentials first, weighted responsibilities after the softmax.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import njit
 
 from onebound.kernels.lanes import add_dots, add_products
+
+# What rounding may take from ln p(x, k), in nats.
+CANCELS = 1e-11
+EPSILON = 2.0**-52
+
+
+class Products(NamedTuple):
+    """ln p(x, k) = Σ_p eta[p, k] · u[left[p]] · u[right[p]] with u = [x, 1].
+
+    `eta` is (P, K') with P and K' padded by zeros; `bounds` (3, K): Σ |eta| over the products of two, one and no entry
+    of x. `whiten` (D, D'), transposed: for components that share a covariance, whose −½ |L⁻¹ x|² is not in `eta`; else empty.
+    """
+
+    left: Any
+    right: Any
+    eta: Any
+    bounds: Any
+    whiten: Any
+
+
+class Centred(NamedTuple):
+    """ln p(x, k) = constant[k] − ½ |whiten[k] (x − mean[k])|².
+
+    `whiten`: (K or 1, D, D') transposed and padded by zeros, or where `diagonal` (K, 1, D).
+    """
+
+    mean: Any
+    whiten: Any
+    constant: Any
+    diagonal: bool
 
 
 @njit(nogil=True, inline="never")
@@ -120,3 +150,74 @@ def add_centred_moments(x: Any, centred: Any, fast: Any, w: Any, spare: Any, out
         else:
             add_dots(out[k], spare, diff, 0, len(diff))
         w[k] = 0.0
+
+
+@njit(nogil=True, inline="never")
+def log_joint(
+    x: Any, reach: float, products: Any, centred: Any, phi: Any, spare: Any, fast: Any, w: Any, offset: Any
+) -> bool:
+    """w and `offset` of a block where |x| ≤ reach, `fast` where the product form serves; False where one is not finite."""
+    d = centred.mean.shape[1]
+    some, every = choose(reach, products, fast)
+    w[:] = 0.0
+    offset[:] = 0.0
+    if some:
+        add_log_joint(x, products, phi, w)
+        if len(products.whiten) > 0:
+            subtract_shared(x[:d], products.whiten, spare, offset)
+    return every or centred_log_joint(x[:d], centred, fast, spare, w)
+
+
+@njit(nogil=True, inline="never")
+def moments(
+    x: Any,
+    products: Any,
+    centred: Any,
+    fast: Any,
+    phi: Any,
+    spare: Any,
+    w: Any,
+    row_weights: Any,
+    raw: Any,
+    about: Any,
+    scatter: Any,
+) -> None:
+    """Add the moments of a block under the weighted responsibilities w, in the forms that `log_joint` has chosen."""
+    if not fast.all():
+        add_centred_moments(x, centred, fast, w, spare, about)
+    if fast.any():
+        add_moments(x, products, phi, w, raw)
+        if len(products.whiten) > 0:
+            weigh(x, row_weights, spare)
+            add_dots(scatter, spare, x, 0, len(x))
+
+
+@njit(nogil=True, inline="never", error_model="numpy")
+def load(y: Any, location: Any, scale: Any, x: Any, largest: Any, poison: Any) -> float:
+    """x = (y − location) / scale, turned feature by feature; its largest |x|, or NaN where a cell is missing."""
+    rows = len(y)
+    largest[:] = 0.0
+    poison[:] = 0.0
+    for i in range(y.shape[1]):
+        x[i, rows:] = 0.0
+        middle, unit = location[i], 1.0 / scale[i]
+        for n in range(rows):
+            value = (y[n, i] - middle) * unit
+            x[i, n] = value
+            largest[n] = max(largest[n], abs(value))
+            poison[n] += value - value  # 0, and NaN for NaN and ±inf, which a maximum would lose
+    return largest.max() + poison.sum()
+
+
+@njit(nogil=True, inline="never")
+def choose(reach: float, products: Any, fast: Any) -> tuple[bool, bool]:
+    """Which components may take the product form in a block where |x| ≤ reach: some, and all. A shared term: all or none."""
+    bounds, n_fast = products.bounds, 0
+    for k in range(len(fast)):
+        size = bounds[0, k] * reach * reach + bounds[1, k] * reach + bounds[2, k]
+        fast[k] = EPSILON * size < CANCELS
+        n_fast += fast[k]
+    if len(products.whiten) > 0 and n_fast < len(fast):
+        fast[:] = False
+        n_fast = 0
+    return n_fast > 0, n_fast == len(fast)

@@ -57,7 +57,7 @@ def chunks(ends: Any, cost: int) -> list[tuple[int, int]]:
 
 
 def marginals(p: Potentials, weights: Any, threads: int = 1) -> Marginals:
-    """Everything that forward–backward leaves, for all sequences."""
+    """Everything that forward–backward leaves, for all sequences; NaN where a potential is NaN."""
     n, k = len(p.ends) - 1, len(p.start)
     shared = len(p.transition) == 1
     parts = chunks(p.ends, k * k)
@@ -69,6 +69,10 @@ def marginals(p: Potentials, weights: Any, threads: int = 1) -> Marginals:
         np.zeros((len(parts), k, k) if shared else p.transition.shape),
         np.empty(n, np.int64),
     )
+
+    if np.isnan(p.start).any() or np.isnan(p.transition).any():
+        found.log_partition[:], found.entropy[:], found.dead[:] = np.nan, np.nan, -1
+        return found._replace(first=found.first[0], edges=found.edges[:1] if shared else found.edges)
 
     def work(i: int) -> bool:
         edges = found.edges[i : i + 1] if shared else found.edges
@@ -92,7 +96,9 @@ def _marginals(
         alpha, shift = np.empty((b - a, k)), np.empty(b - a)
         out.log_partition[n], out.dead[n] = forward(start, t, w, alpha, shift, work, top)
         out.entropy[n] = 0.0
-        if out.dead[n] < 0 and b > a:
+        if np.isnan(w).any():  # which maxima would not see
+            out.log_partition[n], out.dead[n] = np.nan, -1
+        elif out.dead[n] < 0 and b > a:
             edges = out.edges if len(transition) == 1 else out.edges[a:b]
             h = _backward(t, w, alpha, weights[n], out.states[a:b], edges, work, top)
             for j in range(k):

@@ -182,6 +182,40 @@ def add_products(out: Any, left: Any, right: Any, count: int) -> None:
 
 
 @njit(nogil=True, inline="never")
+def products_of_tile(out: Any, left: Any, right: Any, at: int, count: int) -> None:
+    """out = left[:count]ᵀ · the (count, 12) numbers from flat position `at` of `right` on.  out (K, 12), left (≥ count, K)."""
+    height = len(out)
+    out[:] = 0.0
+    for k in range(0, height, HEIGHT):
+        _tile_of_products(out, (k * TILE, TILE), left, (k, height), right, (at, TILE), count)
+
+
+@_intrinsic
+def _row_tile(typing: Any, out: Any, j: Any, left: Any, height: Any, right: Any, at: Any, n: Any) -> Any:
+    """out[j .. j + 3] = Σ_{p < n} left[p·height + j .. j + 3] · right[at + p]."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        out, left, right = (_Array(context, builder, signature.args[i], args[i]) for i in (0, 2, 4))
+
+        def body(p: Any, sums: list[Any]) -> list[Any]:
+            row = left.load(builder.add(args[1], builder.mul(p, args[3])))
+            return [_multiply_add(builder, row, right.spread(builder.add(args[5], p), 0), sums[0])]
+
+        zero = ir.Constant(_VECTOR, [0.0] * WIDTH)
+        out.store(_loop(builder, args[6], 1, [zero], body)[0], args[1])
+        return context.get_dummy_value()
+
+    return types.void(out, j, left, height, right, at, n), generate
+
+
+@njit(nogil=True, inline="never")
+def product_of_row(out: Any, left: Any, right: Any, at: int, count: int) -> None:
+    """out = left[:count]ᵀ · the `count` numbers from flat position `at` of `right` on.  out (K,), left (≥ count, K); 4 | K."""
+    for j in range(0, len(out), WIDTH):
+        _row_tile(out, j, left, left.shape[1], right, at, count)
+
+
+@njit(nogil=True, inline="never")
 def add_dots(out: Any, left: Any, right: Any, first: int, count: int) -> None:
     """out[first : first + count] += right[:count] leftᵀ.  out (P, K), left (K, B), right (P', B); 3 | count, 4 | K and B."""
     height, columns = left.shape

@@ -14,54 +14,17 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba import njit
 
-from onebound.kernels.blocks import (
-    add_centred_moments,
-    add_log_joint,
-    add_moments,
-    centred_log_joint,
-    forbid,
-    subtract_shared,
-    weigh,
-)
-from onebound.kernels.lanes import DOTS, HEIGHT, TILE, WIDTH, add_dots
+from onebound.kernels.blocks import Centred, Products, forbid, load, log_joint, moments
+from onebound.kernels.lanes import DOTS, HEIGHT, TILE, WIDTH
 from onebound.kernels.softmax import responsibilities
 from onebound.kernels.threads import run
 
-# What rounding may take from ln p(x, k), in nats.
-CANCELS = 1e-11
-EPSILON = 2.0**-52
 # Items in a block: 18 tiles. Their φ, for 16 columns with all products, fill half of a level-2 cache of 512 KiB.
 BLOCK_ITEMS = 18 * TILE
 # Products that are formed at once where all would not fit that cache. A multiple of DOTS.
 PANEL = 159
 # Items that one thread takes at a time; the chunks depend on the data's shape alone, so the threads do not change a bit.
 CHUNK_ITEMS, MOST_CHUNKS, CHUNK_BYTES = 8192, 64, 2**26
-
-
-class Products(NamedTuple):
-    """ln p(x, k) = Σ_p eta[p, k] · u[left[p]] · u[right[p]] with u = [x, 1].
-
-    `eta` is (P, K') with P and K' padded by zeros; `bounds` (3, K): Σ |eta| over the products of two, one and no entry
-    of x. `whiten` (D, D'), transposed: for components that share a covariance, whose −½ |L⁻¹ x|² is not in `eta`; else empty.
-    """
-
-    left: Any
-    right: Any
-    eta: Any
-    bounds: Any
-    whiten: Any
-
-
-class Centred(NamedTuple):
-    """ln p(x, k) = constant[k] − ½ |whiten[k] (x − mean[k])|².
-
-    `whiten`: (K or 1, D, D') transposed and padded by zeros, or where `diagonal` (K, 1, D).
-    """
-
-    mean: Any
-    whiten: Any
-    constant: Any
-    diagonal: bool
 
 
 class Sums(NamedTuple):
@@ -166,67 +129,21 @@ def _chunk(
     for start in range(0, len(y), block):
         end = min(start + block, len(y))
         row_weights[: end - start], row_weights[end - start :] = weights[start:end], 0.0
-        reach = _load(y[start:end], units[0], units[1], x[:d], work[0], work[1])
-        if not reach < np.inf:
-            return False
-        some, every = _choose(reach, products, fast)
-        w[:] = 0.0
-        offset[:] = 0.0
-        if some:
-            add_log_joint(x, products, phi, w)
-            if len(products.whiten) > 0:
-                subtract_shared(x[:d], products.whiten, spare, offset)
-        if not every and not centred_log_joint(x[:d], centred, fast, spare, w):
+        reach = load(y[start:end], units[0], units[1], x[:d], work[0], work[1])
+        if not (reach < np.inf and log_joint(x, reach, products, centred, phi, spare, fast, w, offset)):
             return False
         if len(allowed) > 0:
             forbid(allowed[start:end], w)
         if not responsibilities(w, k, row_weights, offset, work, out.totals):
             return False
         if statistics:
-            if not every:
-                add_centred_moments(x, centred, fast, w, spare, out.centred)
-            if some:
-                add_moments(x, products, phi, w, out.raw)
-                if len(products.whiten) > 0:
-                    weigh(x, row_weights, spare)
-                    add_dots(out.scatter, spare, x, 0, side)
+            moments(x, products, centred, fast, phi, spare, w, row_weights, out.raw, out.centred, out.scatter)
     return True
 
 
 @njit(nogil=True, inline="always")
 def padded_to(size: int, multiple: int) -> int:
     return (size + multiple - 1) // multiple * multiple
-
-
-@njit(nogil=True, inline="never", error_model="numpy")
-def _load(y: Any, location: Any, scale: Any, x: Any, largest: Any, poison: Any) -> float:
-    """x = (y − location) / scale, turned feature by feature; its largest |x|, or NaN where a cell is missing."""
-    rows = len(y)
-    largest[:] = 0.0
-    poison[:] = 0.0
-    for i in range(y.shape[1]):
-        x[i, rows:] = 0.0
-        middle, unit = location[i], 1.0 / scale[i]
-        for n in range(rows):
-            value = (y[n, i] - middle) * unit
-            x[i, n] = value
-            largest[n] = max(largest[n], abs(value))
-            poison[n] += value - value  # 0, and NaN for NaN and ±inf, which a maximum would lose
-    return largest.max() + poison.sum()
-
-
-@njit(nogil=True, inline="never")
-def _choose(reach: float, products: Any, fast: Any) -> tuple[bool, bool]:
-    """Which components may take the product form in a block where |x| ≤ reach: some, and all. A shared term: all or none."""
-    bounds, n_fast = products.bounds, 0
-    for k in range(len(fast)):
-        size = bounds[0, k] * reach * reach + bounds[1, k] * reach + bounds[2, k]
-        fast[k] = EPSILON * size < CANCELS
-        n_fast += fast[k]
-    if len(products.whiten) > 0 and n_fast < len(fast):
-        fast[:] = False
-        n_fast = 0
-    return n_fast > 0, n_fast == len(fast)
 
 
 assert BLOCK_ITEMS % WIDTH == 0

@@ -24,7 +24,7 @@ from onebound.models.mixture import Mixture
 from onebound.models.transitions import NeuralTransition, transition_from
 from onebound.numerics import INF, Simplex, weighted
 from onebound.observations import Observations, weighted_total
-from onebound.statistics import Statistics
+from onebound.statistics import ExactSums, Statistics
 from onebound.structures import Chain, ChainPotentials
 
 # Of a state's transitions at the start, the share that goes to all of its steps alike.
@@ -148,6 +148,46 @@ class HMM(EmittingModel):
         """p(z_t = k) of each row.  (R, K)"""
         states: Tensor = q.marginals.unary
         return states
+
+    @torch.no_grad()
+    def exact_pass(self, obs: Observations, *, statistics: bool) -> ExactSums | None:
+        """The emission's fused pass over whole sequences, where it has one for these data.
+
+        There H(q) = ln p(y) − E_q ln p(z, y), from the sums. Sequences that the fused pass cannot do go the ordinary way.
+        """
+        moves = self.transition
+        if isinstance(moves, NeuralTransition) or not self.emission.sufficient:
+            return None
+        obs = self.observe(obs)
+        start, steps = self.initial.log_probabilities(), moves.log_probabilities()
+        found = self.emission.chain_pass(obs, start, steps, statistics=statistics)
+        if found is None:
+            return None
+        others = found.log_partition.isnan()
+        if bool(others.all()):
+            return None
+        weights, log_z = obs.weights.masked_fill(others, 0.0), found.log_partition.masked_fill(others, 0.0)
+        weight, evidence = float(weights.sum()), float(weighted_total(weights, log_z))
+        scale = float(weighted_total(weights, 1 + log_z.abs()))
+        summed: Statistics | None = None
+        if found.emission is not None:
+            sums: dict[str, Tensor | Statistics] = {
+                "weight": torch.tensor(weight, dtype=torch.float64),
+                "entropy": torch.zeros((), dtype=torch.float64),
+                "initial": found.initial,
+                "emission": found.emission,
+                "transition": found.transition,
+            }
+            entropy = evidence - self.expected_log_joint(Statistics(sums))
+            summed = Statistics({**sums, "entropy": entropy})
+        if bool(others.any()):
+            rest = obs.select(others.nonzero().flatten())
+            q = self.posterior(rest)
+            weight += rest.total_weight
+            evidence += float(weighted_total(rest.weights, q.log_partition))
+            scale += float(weighted_total(rest.weights, 1 + q.log_partition.abs()))
+            summed = None if summed is None else summed + self.statistics(rest, q)
+        return ExactSums(weight, evidence, 0.0, scale, None, summed)
 
     # --- the M step ------------------------------------------------------------------------------------------------
 

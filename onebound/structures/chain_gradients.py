@@ -93,7 +93,7 @@ def _potentials(parts: Iterable[Tensor], lengths: Tensor) -> ChainPotentials:
 
 
 def _kernel_marginals(parts: tuple[Tensor, ...], lengths: Tensor, weights: Tensor) -> Any:
-    from onebound.kernels.chain_log import marginals
+    from onebound.kernels.chain import marginals
 
     return marginals(_arrays(_potentials(parts, lengths)), weights.detach().numpy(), torch.get_num_threads())
 
@@ -166,8 +166,10 @@ class _Entropy(Function):
     @staticmethod
     def forward(ctx: Any, start: Tensor, transition: Tensor, unary: Tensor, lengths: Tensor) -> Tensor:
         ctx.save_for_backward(start, transition, unary, lengths)
-        found = _kernel_marginals((start, transition, unary), lengths, torch.zeros(len(lengths), dtype=torch.float64))
-        return torch.from_numpy(found.entropy)
+        from onebound.kernels.chain_log import marginals
+
+        w, nothing = _potentials((start, transition, unary), lengths), torch.zeros(len(lengths), dtype=torch.float64)
+        return torch.from_numpy(marginals(_arrays(w), nothing.numpy(), torch.get_num_threads()).entropy)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Any:
