@@ -5,12 +5,12 @@ from onebound.data.table import number_text
 from onebound.errors import InputError
 
 
-def refuse_crowd(table: Table, n_components: int) -> None:
-    """InputError for more components than rows, before memory is asked for them."""
+def refuse_crowd(table: Table, n_components: int, part: str = "component") -> None:
+    """InputError for more components (or states) than rows, before memory is asked for them."""
     if n_components > table.n_rows:
         raise InputError(
-            f"{table.path}: expected at least one row a component, {n_components} in all, got {table.n_rows}. "
-            "Ask for fewer --components."
+            f"{table.path}: expected at least one row a {part}, {n_components} in all, got {table.n_rows}. "
+            f"Ask for fewer --{part}s."
         )
 
 

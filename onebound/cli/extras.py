@@ -1,4 +1,4 @@
-"""The columns that are not modelled but say something about the rows: their weights and their known classes."""
+"""The columns that are not modelled but say something about the rows: weights, known classes, and whose sequence they are."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from onebound.cli.sequences import Sequences, by_column
 from onebound.data import Column, Table
 from onebound.data.table import check_names, number_text
 from onebound.errors import InputError
@@ -15,17 +16,25 @@ DEFAULT_COMPONENTS = 2
 
 @dataclass(frozen=True)
 class Extras:
-    """Weights (N,) and known classes: codes (N,) into `classes`, NaN where a class is unknown."""
+    """Weights of rows or sequences, known classes: codes of rows into `classes`, NaN where unknown; and the sequences."""
 
     weights_name: str | None = None
     weights: np.ndarray | None = None
     label_name: str | None = None
     codes: np.ndarray | None = None
     classes: tuple[str, ...] = ()
+    sequences: Sequences | None = None
 
     def about(self) -> dict[str, Any]:
         """What travels with the model."""
-        return {"weights": self.weights_name, "label": self.label_name, "classes": list(self.classes)}
+        told = {"weights": self.weights_name, "label": self.label_name, "classes": list(self.classes)}
+        return told if self.sequences is None else told | self.sequences.about()
+
+    def in_sequences(self, sequences: Sequences, path: str) -> "Extras":
+        """The same with the rows split so, and one weight a sequence."""
+        of_rows = self.weights
+        weights = None if of_rows is None else sequences.weights(of_rows, self.weights_name or "", path)
+        return replace(self, sequences=sequences, weights=weights)
 
     def components(self, asked: int | None) -> int:
         """How many components: as asked, else one for each class, else the default."""
@@ -33,7 +42,7 @@ class Extras:
         if asked is not None and asked < n_classes:
             raise InputError(
                 f"column {self.label_name} holds {n_classes} classes ({', '.join(self.classes[:8])}), which need as many "
-                f"components, got --components {asked}."
+                f"components (or states), got {asked}."
             )
         return asked or n_classes or DEFAULT_COMPONENTS
 
@@ -48,14 +57,18 @@ NO_EXTRAS = Extras()
 
 
 def take_extras(
-    whole: Table, weights: str | None, label: str | None, columns: Sequence[str] | None
+    whole: Table,
+    weights: str | None,
+    label: str | None,
+    columns: Sequence[str] | None,
+    sequence_column: str | None = None,
 ) -> tuple[Table, Extras]:
-    """The modelled columns, and apart from them the weights and the known classes."""
-    taken = [name for name in (weights, label) if name is not None]
+    """The modelled columns, and apart from them the weights, the known classes and the sequences."""
+    taken = [name for name in (weights, label, sequence_column) if name is not None]
     check_names(taken, whole.names, whole.path)
     for name in taken:
         if columns is not None and name in columns:
-            raise InputError(f"{whole.path}: column {name!r} cannot be data and weight or label at once.")
+            raise InputError(f"{whole.path}: column {name!r} cannot be data and weight, label or sequence at once.")
     rest = [name for name in whole.names if name not in taken]
     if not rest:
         raise InputError(f"{whole.path}: no column is left for the model beside {' and '.join(taken)}.")
@@ -66,6 +79,8 @@ def take_extras(
     if label is not None:
         known = _label(by_name[label], whole.path)
         extras = replace(extras, label_name=label, codes=known.values, classes=known.categories or ())
+    if sequence_column is not None:
+        extras = replace(extras, sequences=by_column(by_name[sequence_column], whole.path))
     return (whole.select(rest) if taken else whole), extras
 
 

@@ -9,6 +9,8 @@ from rich.console import Console
 from rich.table import Table as Grid
 from rich.text import Text
 
+from onebound.report.terms import terms_of
+
 WIDTH = 80  # Of the narrowest terminal that everything must be readable on.
 
 
@@ -59,11 +61,13 @@ def grid(*heads: str, left: Sequence[int] = (0,)) -> Grid:
 
 def headline(task: Any) -> str:
     """What was fitted to what, in one line: of a long path only the name, of a long name the ends."""
-    k, rows, columns = task.model.n_components, task.table.n_rows, len(task.table.columns)
+    rows, columns, sequences = task.table.n_rows, len(task.table.columns), task.extras.sequences
+    n = 1 if sequences is None else len(sequences.lengths)
+    split = f" in {n:,} sequences" if n > 1 else ""
     options = "".join(f", {name} {value}" for name, value in task.options.items())
     front = (
-        f"{task.name}, {k} component{'s' * (k != 1)}{options}: {rows:,} row{'s' * (rows != 1)} × "
-        f"{columns} column{'s' * (columns != 1)} of "
+        f"{task.name}, {terms_of(task.model).parts(task.model.n_components)}{options}: "
+        f"{rows:,} row{'s' * (rows != 1)}{split} × {columns} column{'s' * (columns != 1)} of "
     )
     path = str(task.table.path)
     room = max(WIDTH - len(front), 12)

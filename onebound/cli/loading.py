@@ -12,6 +12,8 @@ from onebound.cli.extras import DEFAULT_COMPONENTS, NO_EXTRAS, Extras, take_extr
 from onebound.cli.files import check_data, check_model_name
 from onebound.cli.options import model_options
 from onebound.cli.progress import waiting
+from onebound.cli.sequence_options import refuse_both, refuse_sequences
+from onebound.cli.sequences import by_lengths, one_sequence
 from onebound.data import Column, Table, read_table
 from onebound.data.stream import large_stream, look_through
 from onebound.errors import InputError, did_you_mean
@@ -84,15 +86,16 @@ def load_table(
     missing: str,
     weights: str | None,
     label: str | None,
+    sequence_column: str | None,
     **reading: Any,
 ) -> tuple[Table, Extras]:
-    """Read the data, the weights and the known classes; InputError for whatever no model could take."""
+    """Read the data, the weights, the known classes and the sequences; InputError for whatever no model could take."""
     check_data(data)
     with waiting(f"reading {Path(data).name}"):
-        beside = (name for name in (weights, label) if name is not None and name not in (columns or ()))
+        beside = (n for n in (weights, label, sequence_column) if n is not None and n not in (columns or ()))
         wanted = None if columns is None else (*columns, *beside)
         whole = read_table(data, wanted, types, **reading_options(**reading))
-    table, extras = take_extras(whole, weights, label, columns)
+    table, extras = take_extras(whole, weights, label, columns, sequence_column)
     refuse_impossible(table, missing)
     return table, extras
 
@@ -128,7 +131,7 @@ def reading_options(file_format: str | None, delimiter: str | None, decimal: str
     return {name: value for name, value in given.items() if value is not None}
 
 
-READING = ("columns", "types", "missing", "weights", "label", "file_format", "delimiter", "decimal")
+READING = ("columns", "types", "missing", "weights", "label", "sequence_column", "file_format", "delimiter", "decimal")
 
 
 def load_task(name: str, data: str, *, components: int | None, **how: Any) -> Task:
@@ -138,15 +141,40 @@ def load_task(name: str, data: str, *, components: int | None, **how: Any) -> Ta
     """
     check_model_name(name)
     entry = entry_named(name)
-    read = {key: how.pop(key) for key in READING}
+    read, lengths = {key: how.pop(key) for key in READING}, how.pop("lengths")
     wanted = model_options(entry, **how)
+    check_sequences(entry, read["sequence_column"], lengths)
     table, extras = stream_table(entry, data, **read) or load_table(data, **read)
+    if entry.of_sequences:
+        extras = split(table, extras, lengths)
     k = extras.components(components)
-    refuse_crowd(table, k)
+    refuse_crowd(table, k, "state" if entry.of_sequences else "component")
     model = entry.build(table, k, **wanted)
     task = Task(name, model, table, observations_of(entry, table, extras, k), wanted, read["missing"], extras)
+    check_rows(task)
     model.about = task.about()
     return task
+
+
+def check_sequences(entry: Any, sequence_column: str | None, lengths: tuple[int, ...] | None) -> None:
+    """InputError where what is said of sequences is said twice, or to a model of rows."""
+    if not entry.of_sequences:
+        takers = [other.name for other in REGISTRY.values() if other.of_sequences]
+        refuse_sequences(entry.name, takers, sequence_column, lengths)
+    refuse_both(sequence_column, lengths)
+
+
+def split(table: Table, extras: Extras, lengths: tuple[int, ...] | None) -> Extras:
+    """The rows as sequences: by their column, by the lengths, else all as one."""
+    n_rows = table.n_rows
+    told = one_sequence(n_rows) if lengths is None else by_lengths(lengths, n_rows, table.path)
+    return extras.in_sequences(extras.sequences or told, table.path)
+
+
+def check_rows(task: Task) -> None:
+    """InputError that names the row of a cell which the model cannot make; of sequences it would name the step."""
+    if task.observations.lengths is not None:
+        task.model.emission.check(task.observations.as_rows())
 
 
 def observations_of(entry: Any, table: Table, extras: Extras, n_components: int) -> Any:
@@ -158,6 +186,7 @@ def observations_of(entry: Any, table: Table, extras: Extras, n_components: int)
     return Observations.of(
         entry.observations(table),
         weights=extras.weights,
+        lengths=None if extras.sequences is None else extras.sequences.lengths,
         allowed=extras.allowed(n_components),
         names=table.names,
     )

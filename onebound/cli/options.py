@@ -5,6 +5,7 @@ from typing import Any
 
 import click
 
+from onebound.cli.sequence_options import sequence_options
 from onebound.errors import InputError, did_you_mean
 from onebound.models.registry import REGISTRY, Option
 
@@ -144,23 +145,23 @@ def own_options() -> list[str]:
 
 def _own_option(name: str) -> Decorator:
     option: Option = next(o for entry in REGISTRY.values() for o in entry.options if o.name == name)
-    takers = [entry.name for entry in REGISTRY.values() if any(o.name == name for o in entry.options)]
+    takers = ", ".join(entry.name for entry in REGISTRY.values() if any(o.name == name for o in entry.options))
+    if not option.choices:
+        help = f"{option.help.capitalize()}, default: 2 ({takers})."
+        return click.option(f"--{name}", metavar=option.metavar, type=click.IntRange(min=1), help=help)
     *front, last = option.choices
-    return click.option(
-        f"--{name}",
-        metavar=option.metavar,
-        help=f"{', '.join(front)} or {last}, {option.help} ({', '.join(takers)}).",
-    )
+    help = f"{', '.join(front)} or {last}, {option.help} ({takers})."
+    return click.option(f"--{name}", metavar=option.metavar, help=help)
 
 
+HOW_MANY = ("components", "--components", "--states", "-k")  # One option: a model of sequences has states.
 COMPONENTS = "How many; default: 2, or one for each class of --label."
 OWN = together(*(_own_option(name) for name in own_options()))
-STORY = together(click.option("--components", "-k", metavar="K", type=click.IntRange(min=1), help=COMPONENTS), OWN)
+STORY = together(click.option(*HOW_MANY, metavar="K", type=click.IntRange(min=1), help=COMPONENTS), OWN)
 
 STORIES = together(
     click.option(
-        "--components",
-        "-k",
+        *HOW_MANY,
         metavar="K",
         callback=sizes,
         help=f"{COMPONENTS} 1..10 or 2,4,8: the best of these by --criterion.",
@@ -198,8 +199,9 @@ TABLE = together(
         show_default=True,
         help="Empty cells: error, or marginalize (leave them out of the likelihood).",
     ),
-    click.option("--weights", metavar="COLUMN", help="How much each row counts, 0 or more."),
-    click.option("--label", metavar="COLUMN", help="Known classes; an empty cell is unknown."),
+    click.option("--weights", metavar="COLUMN", help="How much each row (or sequence) counts, 0 or more."),
+    click.option("--label", metavar="COLUMN", help="Known classes or states; an empty cell is unknown."),
+    sequence_options,
     READING,
 )
 
@@ -210,6 +212,7 @@ NEW_DATA = together(
         type=Choice(["error", "marginalize"]),
         help="Empty cells: error or marginalize; default: as at fitting.",
     ),
+    sequence_options,
     READING,
 )
 
@@ -280,7 +283,7 @@ def model_options(entry: Any, **given: Any) -> dict[str, Any]:
         if option is None:
             takes = ", ".join(f"--{known.name}" for known in entry.options) or "no options of its own"
             raise InputError(f"{entry.name} does not take --{name}; it takes {takes}.")
-        if wanted[name] not in option.choices:
+        if option.choices and wanted[name] not in option.choices:
             raise InputError(
                 f"--{name}: must be one of {', '.join(option.choices)}, got {wanted[name]!r}."
                 f"{did_you_mean(str(wanted[name]), option.choices)}"

@@ -55,6 +55,7 @@ def run_choice(
 
     import onebound as ob
     from onebound.cli.loading import entry_named
+    from onebound.report.terms import terms_of
 
     entry = entry_named(task.name)
     done: list[Any] = []
@@ -74,7 +75,7 @@ def run_choice(
         )
 
     def lead() -> str:
-        return f"{sizes[min(len(done), len(sizes) - 1)]} components, it"
+        return f"{terms_of(task.model).parts(sizes[min(len(done), len(sizes) - 1)])}, it"
 
     return run(choose, task.name, max_iter=None, max_seconds=None, go_on=None, lead=lead)
 
@@ -99,8 +100,11 @@ def finish(
     `choice`: what else was tried, if the model is the best of several.
     """
     from onebound.cli.writing import fit_as_dict, print_json
+    from onebound.report.terms import rows_per_item
 
-    chosen = {} if choice is None else {"choice": dict(choice)}
+    chosen: dict[str, Any] = {} if choice is None else {"choice": dict(choice)}
+    if task.observations.lengths is not None:
+        chosen["rows_per_item"] = rows_per_item(task.observations)
     fitted.model.about["fit"] = fitted.summary() | chosen
     if output is not None:
         import onebound as ob

@@ -8,36 +8,53 @@ import click
 from onebound.cli.command import Command
 from onebound.cli.files import check_table_output
 from onebound.cli.options import FILE, OUTPUT_TABLE, SEED
+from onebound.cli.sequence_options import LENGTHS
 
 EXAMPLE = """onebound sample m.safetensors -n 5 --seed 1"""
 
 
 @click.command(cls=Command, name="sample", example=EXAMPLE)
 @FILE
-@click.option("--number", "-n", metavar="N", type=click.IntRange(min=1), default=100, show_default=True, help="Rows.")
+@click.option("--number", "-n", metavar="N", type=click.IntRange(min=1), help="Rows; default: 100.")
+@LENGTHS
 @SEED
-@click.option("--with-class", is_flag=True, help="Add the class that each row was drawn from.")
+@click.option(
+    "--with-class", "--with-state", "with_class", is_flag=True, help="Add the class (or state) that each row came from."
+)
 @OUTPUT_TABLE
-def command(file: str, number: int, seed: int, with_class: bool, output: str | None) -> None:
+def command(
+    file: str, number: int | None, lengths: tuple[int, ...] | None, seed: int, with_class: bool, output: str | None
+) -> None:
     """Draw new rows from the model in FILE.
 
-    Writes csv, with the columns of the data that the model was fitted to and categories by name.
+    Writes csv, with the columns of the data that the model was fitted to and categories by name. Of a model of sequences
+    the rows are one sequence, or, with --lengths, several.
     """
     check_table_output(output, file)
+    if number is not None and lengths is not None:
+        raise click.UsageError("-n and --lengths both say how many rows; give one of them.")
+    from onebound.cli.loading import check_sequences, entry_named
     from onebound.cli.saved import load_saved, open_model_file
 
     about = open_model_file(file).about
+    entry = entry_named(about["model"])
+    check_sequences(entry, None, lengths)
     model = load_saved(file)
     import torch
 
     from onebound.cli.extras import component_names
     from onebound.cli.rows import whole_numbers, write_rows
 
-    y, z = model.sample(number, torch.Generator().manual_seed(seed))
+    number = sum(lengths) if lengths is not None else number or 100
+    several: dict[str, Any] = {} if lengths is None else {"lengths": lengths}
+    y, z = model.sample(number, torch.Generator().manual_seed(seed), **several)
     columns = named_cells(y.numpy(), about)
+    if lengths is not None:
+        called = about.get("sequence_column") or "sequence"
+        columns = {called: [n + 1 for n, length in enumerate(lengths) for _ in range(length)]} | columns
     if with_class:
         names = component_names(about, model.n_components)
-        columns["class"] = [names[k] for k in z.tolist()]
+        columns["state" if entry.of_sequences else "class"] = [names[k] for k in z.tolist()]
     write_rows([{name: whole_numbers(values) for name, values in columns.items()}], output)
     if output is not None:
         click.echo(f"Wrote {number:,} rows to {output}.")

@@ -8,8 +8,18 @@ from typing import Any
 from onebound.cli.checks import refuse_impossible
 from onebound.cli.extras import Extras, take_extras
 from onebound.cli.files import check_data, header_of, notes_of
-from onebound.cli.loading import Task, entry_named, observations_of, reading_options, stream_table
+from onebound.cli.loading import (
+    Task,
+    check_rows,
+    check_sequences,
+    entry_named,
+    observations_of,
+    reading_options,
+    split,
+    stream_table,
+)
 from onebound.cli.progress import waiting
+from onebound.cli.sequences import as_fitted
 from onebound.data import Column, Table, read_table
 from onebound.data.table import check_names
 from onebound.errors import InputError
@@ -49,15 +59,20 @@ def table_as_fitted(
     missing: str | None,
     weights: str | None = None,
     label: str | None = None,
+    sequence_column: str | None = None,
+    lengths: tuple[int, ...] | None = None,
     **reading: Any,
 ) -> tuple[Table, Extras]:
-    """The columns that the model was fitted on, by name, coded as they were then."""
+    """The columns that the model was fitted on, by name, coded as they were then, and the rows split as then."""
     check_data(data)
-    wanted = tuple(file.about["columns"])
+    wanted, entry = tuple(file.about["columns"]), entry_named(file.about["model"])
+    check_sequences(entry, sequence_column, lengths)
+    if lengths is None and sequence_column is None:
+        sequence_column = file.about.get("sequence_column")
     policy = missing or file.about.get("missing", "error")
     if not file.about["categories"]:
         streamed = stream_table(
-            entry_named(file.about["model"]),
+            entry,
             data,
             columns=wanted,
             missing=policy,
@@ -67,16 +82,25 @@ def table_as_fitted(
         )
         if streamed is not None:
             return streamed
-    asked = (*wanted, *(name for name in (weights, label) if name is not None and name not in wanted))
+    beside = (weights, label, sequence_column)
+    asked = (*wanted, *(name for name in beside if name is not None and name not in wanted))
     with waiting(f"reading {Path(data).name}"):
         whole = _read(file, data, asked, reading_options(**reading))
-    table, extras = take_extras(whole, weights, label, None)
+    table, extras = take_extras(whole, weights, label, None, sequence_column)
+    if entry.of_sequences:
+        extras = _split_as_fitted(file, table, extras, lengths)
     try:
         table = replace(table, columns=tuple(_as_fitted(column, file.about) for column in table.select(wanted).columns))
     except InputError as error:
         raise InputError(f"{table.path}: {error}") from error
     refuse_impossible(table, policy, empty_columns=True)
     return table, extras
+
+
+def _split_as_fitted(file: ModelFile, table: Table, extras: Extras, lengths: tuple[int, ...] | None) -> Extras:
+    if extras.sequences is None and lengths is None:
+        return extras.in_sequences(as_fitted(file.about, table.path, table.n_rows), table.path)
+    return split(table, extras, lengths)
 
 
 def _read(file: ModelFile, data: str, asked: tuple[str, ...], options: Mapping[str, Any]) -> Table:
@@ -89,6 +113,10 @@ def _read(file: ModelFile, data: str, asked: tuple[str, ...], options: Mapping[s
         lacking = [name for name in asked if name not in there]
         if not lacking:
             raise
+    if lacking == [file.about.get("sequence_column")]:
+        raise InputError(
+            f"{data}: no column {lacking[0]!r}, which says where sequences end. Give another --sequence-column, or --lengths."
+        )
     if not set(lacking) & set(file.about["columns"]):  # The weights or the classes: the reader's own words say it best.
         check_names(lacking, there, data)
     raise InputError(
@@ -123,9 +151,11 @@ def _known_labels(extras: Extras, classes: tuple[str, ...], path: str) -> Extras
 def _task(file: ModelFile, model: Any, table: Table, extras: Extras, missing: str | None) -> Task:
     """Model and data together, checked against each other."""
     entry = entry_named(file.about["model"])
-    observations = model.observe(observations_of(entry, table, extras, model.n_components))
+    observations = observations_of(entry, table, extras, model.n_components)
     policy = missing or file.about.get("missing", "error")
-    return Task(entry.name, model, table, observations, file.about.get("options") or {}, policy, extras)
+    task = Task(entry.name, model, table, observations, file.about.get("options") or {}, policy, extras)
+    check_rows(task)
+    return replace(task, observations=model.observe(observations))
 
 
 def load_both(path: str, data: str, **how: Any) -> Task:
@@ -147,7 +177,7 @@ def load_again(file: ModelFile, data: str, **how: Any) -> Task:
     extras = _known_labels(extras, tuple(file.about.get("classes") or ()), table.path)
     model = _model_of(file) if file.is_checkpoint else load_saved(file.path)
     task = _task(file, model, table, extras, how.get("missing"))
-    model.about = {**file.about}
+    model.about = {**file.about, **({} if extras.sequences is None else extras.sequences.about())}
     return task
 
 

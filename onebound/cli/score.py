@@ -19,9 +19,9 @@ READINGS = ("bound", "evidence", "gap")  # As in `fit --json`: L, ln p(y), and w
 @click.command(cls=Command, name="score", example=EXAMPLE)
 @FILE
 @DATA
-@click.option("--items", is_flag=True, help="One line a row, as csv; -o implies it.")
+@click.option("--items", is_flag=True, help="One line a row (or sequence), as csv; -o implies it.")
 @click.option("--bits", is_flag=True, help="Also -L and -ln p(y) in bits, per row and per column.")
-@click.option("--weights", metavar="COLUMN", help="How much each row counts in total and mean.")
+@click.option("--weights", metavar="COLUMN", help="How much each row (or sequence) counts in total and mean.")
 @NEW_DATA
 @OUTPUT_TABLE
 @JSON
@@ -35,7 +35,7 @@ def command(file: str, data: str, items: bool, bits: bool, output: str | None, a
     from onebound.cli.saved import load_both
 
     task = load_both(file, data, **how)
-    sums = Sums(len(task.table.columns))
+    sums = Sums(len(task.table.columns), task.observations.lengths is not None)
     blocks = scored(task, sums, bits)
     if items or output is not None:
         write_rows(blocks, output)
@@ -46,29 +46,36 @@ def command(file: str, data: str, items: bool, bits: bool, output: str | None, a
 
 
 class Sums:
-    """Σ weight · value over the blocks of rows that were seen."""
+    """Σ weight · value over the blocks of rows, or of sequences, that were seen."""
 
-    def __init__(self, n_columns: int) -> None:
-        self.n_columns, self.weight = n_columns, 0.0
+    def __init__(self, n_columns: int, of_sequences: bool = False) -> None:
+        self.n_columns, self.of_sequences, self.weight, self.rows = n_columns, of_sequences, 0.0, 0.0
         self.total = dict.fromkeys(READINGS, 0.0)
 
-    def add(self, per_item: dict[str, Any], weights: Any) -> None:
-        """Take in a block; a row of weight 0 adds nothing, even where its value is −inf."""
+    def add(self, per_item: dict[str, Any], weights: Any, lengths: Any = 1) -> None:
+        """Take in a block; a row of weight 0 adds nothing, even where its value is −inf. `lengths`: rows of each item."""
         counted = weights > 0
         self.weight += float(weights.sum())
+        self.rows += float((weights * lengths).sum())
         for name in READINGS:
             self.total[name] += float(per_item[name][counted] @ weights[counted])
 
     def totals(self) -> dict[str, dict[str, float]]:
-        """In all, the mean per item, and −L and −ln p(y) in bits per item and per dimension."""
+        """In all, the mean per item (of sequences: per row too), and −L and −ln p(y) in bits per item and per dimension."""
         mean = {name: value / self.weight for name, value in self.total.items()}
-        bits = {name: -mean[name] / math.log(2) for name in ("bound", "evidence")}
-        per_dimension = {name: value / self.n_columns for name, value in bits.items()}
-        return {"total": self.total, "mean": mean, "bits_per_item": bits, "bits_per_dimension": per_dimension}
+        per_row = {name: value / self.rows for name, value in self.total.items()}
+        row_bits = _bits(per_row)
+        per_dimension = {name: value / self.n_columns for name, value in row_bits.items()}
+        found = {"total": self.total, "mean": mean, "bits_per_item": _bits(mean), "bits_per_dimension": per_dimension}
+        return found | ({"per_row": per_row, "bits_per_row": row_bits} if self.of_sequences else {})
+
+
+def _bits(mean: dict[str, float]) -> dict[str, float]:
+    return {name: -mean[name] / math.log(2) for name in ("bound", "evidence")}
 
 
 def scored(task: Any, sums: Sums, bits: bool) -> Iterator[dict[str, Any]]:
-    """L, ln p(y) and gap of every row, block by block, and added to `sums`; −inf for what the model cannot make."""
+    """L, ln p(y) and gap of every item, block by block, and added to `sums`; −inf for what the model cannot make."""
     import onebound as ob
     from onebound.cli.rows import BLOCK_ROWS
 
@@ -77,19 +84,27 @@ def scored(task: Any, sums: Sums, bits: bool) -> Iterator[dict[str, Any]]:
         bound = ob.bound(task.model, block)
         values = {"bound": bound.value, "evidence": bound.evidence, "gap": bound.gap}
         per_item = {name: value.numpy() for name, value in values.items()}
-        sums.add(per_item, bound.weights.numpy())
-        yield item_columns(per_item, block.first, sums.n_columns, bits)
+        lengths = None if block.lengths is None else block.lengths.numpy()
+        sums.add(per_item, bound.weights.numpy(), 1 if lengths is None else lengths)
+        numbers = range(block.first, block.first + block.n_items)
+        called = [task.extras.sequences.name(n) for n in numbers] if lengths is not None else []
+        in_order = range(numbers.start + 1, numbers.stop + 1)
+        heads = {"row": in_order} if lengths is None else {"sequence": called, "rows": lengths}
+        yield item_columns(heads, per_item, sums.n_columns, bits, lengths)
 
 
-def item_columns(per_item: dict[str, Any], first: int, n_columns: int, bits: bool) -> dict[str, Any]:
-    """One entry a row of the data, rows counted from 1; `first` rows came before."""
-    n = len(per_item["bound"])
-    columns: dict[str, Any] = {"row": range(first + 1, first + n + 1), **per_item}
+def item_columns(
+    heads: dict[str, Any], per_item: dict[str, Any], n_columns: int, bits: bool, lengths: Any = None
+) -> dict[str, Any]:
+    """One entry a row of the data, or a sequence of these lengths, after its `heads`: rows are counted from 1."""
+    columns: dict[str, Any] = {**heads, **per_item}
+    if lengths is not None:
+        columns |= {f"{name}_per_row": per_item[name] / lengths for name in ("bound", "evidence")}
     if bits:
         for name in ("bound", "evidence"):
             in_bits = -per_item[name] / math.log(2)
             columns[f"bits_{name}"] = in_bits
-            columns[f"bits_{name}_per_dimension"] = in_bits / n_columns
+            columns[f"bits_{name}_per_dimension"] = in_bits / n_columns / (1 if lengths is None else lengths)
     return columns
 
 
@@ -97,8 +112,10 @@ def _tell(task: Any, found: dict[str, Any], bits: bool, output: str | None, as_j
     if as_json:
         from onebound.cli.writing import print_json
 
-        kept = found if bits else {"total": found["total"], "mean": found["mean"]}
-        print_json({"model": task.name, "data": task.table.path, "n_items": task.table.n_rows, **kept})
+        kept = {name: of for name, of in found.items() if bits or not name.startswith("bits")}
+        n_items = task.observations.n_items
+        rows = {"n_rows": task.table.n_rows} if "per_row" in found else {}
+        print_json({"model": task.name, "data": task.table.path, "n_items": n_items, **rows, **kept})
         return
     from onebound.cli.summaries import show_score
 

@@ -45,7 +45,10 @@ class TableLike(Protocol):
 
 @dataclass(frozen=True)
 class Option:
-    """What one model alone can be told: --`name`, one of `choices`; `help` is its line in the shell's help."""
+    """What some models can be told: --`name`, one of `choices`, or a whole number from 1 where there are none.
+
+    `help` is its line in the shell's help.
+    """
 
     name: str
     choices: tuple[str, ...]
@@ -55,7 +58,11 @@ class Option:
 
 @dataclass(frozen=True)
 class Entry:
-    """One line of `onebound models`. `takes_stream`: the cells themselves are y, so they can be read in blocks."""
+    """One line of `onebound models`.
+
+    `takes_stream`: the cells themselves are y, so they can be read in blocks. `of_sequences`: an item is a sequence of
+    rows, and its components are states.
+    """
 
     name: str
     summary: str
@@ -63,6 +70,7 @@ class Entry:
     build: Callable[..., Model]
     observations: Callable[[Any], np.ndarray]
     takes_stream: bool
+    of_sequences: bool
 
 
 REGISTRY: dict[str, Entry] = {}
@@ -75,6 +83,7 @@ def register(
     options: tuple[Option, ...] = (),
     observations: Callable[[Any], np.ndarray] = lambda table: table.values,
     takes_stream: bool = True,
+    of_sequences: bool = False,
 ) -> Callable[[Callable[..., Model]], Callable[..., Model]]:
     """Decorator: `build(table, n_components, **options) -> Model` becomes the model `name` of the shell."""
 
@@ -86,7 +95,8 @@ def register(
                 raise InputError(f"{name}: option {', '.join(sorted(unknown))} is not understood; known: {known}.")
             return build(table, n_components, **chosen)
 
-        REGISTRY[name] = Entry(name, summary, options, checked, observations, takes_stream)
+        in_blocks = takes_stream and not of_sequences  # Whole sequences are in memory at once.
+        REGISTRY[name] = Entry(name, summary, options, checked, observations, in_blocks, of_sequences)
         return build
 
     return add
@@ -94,49 +104,77 @@ def register(
 
 def _numeric(name: str, table: TableLike) -> int:
     """The number of columns, all of numbers; else InputError naming the first text."""
+    mixed = f"mixed-{name.rpartition('-')[2]}"
     for column in table.columns:
         if column.kind == "category" and column.text is None:
             raise InputError(
                 f"{name}: column {column.name!r} must hold numbers, and is read as categories. Give --types "
-                f"{column.name}=real, or use mixed-mixture, which takes categories."
+                f"{column.name}=real, or use {mixed}, which takes categories."
             )
         if column.kind == "category" and column.text is not None:
             row, text = column.text
             raise InputError(
                 f"{name}: column {column.name!r} must hold numbers, got {text!r} in row {row}. Leave the column out "
-                "(--columns), mend the cell, or use mixed-mixture, which takes text as categories."
+                f"(--columns), mend the cell, or use {mixed}, which takes text as categories."
             )
     return len(table.columns)
 
 
+def _mixture(emission: Emission) -> Model:
+    from onebound.models.mixture import Mixture
+
+    return Mixture(emission)
+
+
+def _hmm(emission: Emission) -> Model:
+    from onebound.models.hmm import HMM
+
+    return HMM(emission)
+
+
+# --- real columns, counts, zeros and ones --------------------------------------------------------------------------------
+
 COVARIANCE = Option("covariance", ("full", "tied", "diag", "spherical"), "of Gaussian columns", "FORM")
+MIXTURES = Option("mixtures", (), "Gaussians in each state", "M")
+
+
+def _gaussian(name: str, table: TableLike, n_components: int, covariance: str) -> Emission:
+    from onebound.emissions import Gaussian
+
+    return Gaussian(n_components, _numeric(name, table), covariance)
 
 
 @register("gaussian-mixture", "real columns; covariance full, tied, diag or spherical", options=(COVARIANCE,))
 def gaussian(table: TableLike, n_components: int, covariance: str = "full") -> Model:
     """Gaussian components."""
-    from onebound.emissions import Gaussian
-    from onebound.models.mixture import Mixture
+    return _mixture(_gaussian("gaussian-mixture", table, n_components, covariance))
 
-    return Mixture(Gaussian(n_components, _numeric("gaussian-mixture", table), covariance))
+
+def _bernoulli(name: str, table: TableLike, n_components: int) -> Emission:
+    from onebound.emissions import Bernoulli
+
+    return Bernoulli(n_components, _numeric(name, table))
 
 
 @register("bernoulli-mixture", "columns of zeros and ones")
 def bernoulli(table: TableLike, n_components: int) -> Model:
     """Independent Bernoulli columns."""
-    from onebound.emissions import Bernoulli
-    from onebound.models.mixture import Mixture
+    return _mixture(_bernoulli("bernoulli-mixture", table, n_components))
 
-    return Mixture(Bernoulli(n_components, _numeric("bernoulli-mixture", table)))
+
+def _poisson(name: str, table: TableLike, n_components: int) -> Emission:
+    from onebound.emissions import Poisson
+
+    return Poisson(n_components, _numeric(name, table))
 
 
 @register("poisson-mixture", "columns of counts 0, 1, 2, …")
 def poisson(table: TableLike, n_components: int) -> Model:
     """Independent Poisson columns."""
-    from onebound.emissions import Poisson
-    from onebound.models.mixture import Mixture
+    return _mixture(_poisson("poisson-mixture", table, n_components))
 
-    return Mixture(Poisson(n_components, _numeric("poisson-mixture", table)))
+
+# --- categories, and columns of several kinds ----------------------------------------------------------------------------
 
 
 def _side_by_side(columns: Sequence[Any]) -> np.ndarray:
@@ -153,6 +191,12 @@ def _sizes(columns: Sequence[Any]) -> list[int]:
     return [max(len(c.as_category().categories), 1) for c in columns]
 
 
+def _categorical(table: TableLike, n_components: int) -> Emission:
+    from onebound.emissions import Categorical
+
+    return Categorical(n_components, _sizes(table.columns))
+
+
 @register(
     "categorical-mixture",
     "columns of categories (latent class analysis)",
@@ -161,21 +205,15 @@ def _sizes(columns: Sequence[Any]) -> list[int]:
 )
 def categorical(table: TableLike, n_components: int) -> Model:
     """Independent categorical columns."""
-    from onebound.emissions import Categorical
-    from onebound.models.mixture import Mixture
-
-    return Mixture(Categorical(n_components, _sizes(table.columns)))
+    return _mixture(_categorical(table, n_components))
 
 
 def _mixed_values(table: TableLike) -> np.ndarray:
     return _side_by_side([c.as_category() if c.kind == "category" else c for c in table.columns])
 
 
-@register("mixed-mixture", "real, count, binary and category columns together", observations=_mixed_values)
-def mixed(table: TableLike, n_components: int) -> Model:
-    """One part for each type of column."""
+def _mixed(table: TableLike, n_components: int) -> Emission:
     from onebound.emissions import Bernoulli, Categorical, DiagonalGaussian, Poisson, Product
-    from onebound.models.mixture import Mixture
 
     makers: dict[str, Callable[[list[Any]], Emission]] = {
         "real": lambda columns: DiagonalGaussian(n_components, len(columns)),
@@ -188,4 +226,60 @@ def mixed(table: TableLike, n_components: int) -> Model:
         index = [i for i, c in enumerate(table.columns) if c.kind == kind]
         if index:
             parts.append((index, make([table.columns[i] for i in index])))
-    return Mixture(Product(parts))
+    return Product(parts)
+
+
+@register("mixed-mixture", "real, count, binary and category columns together", observations=_mixed_values)
+def mixed(table: TableLike, n_components: int) -> Model:
+    """One part for each type of column."""
+    return _mixture(_mixed(table, n_components))
+
+
+# --- sequences of the same: a state for each row, and each state leads to the next ---------------------------------------
+
+
+@register("gaussian-hmm", "sequences of real columns: hidden Markov", options=(COVARIANCE,), of_sequences=True)
+def gaussian_hmm(table: TableLike, n_components: int, covariance: str = "full") -> Model:
+    """A Gaussian in each state."""
+    return _hmm(_gaussian("gaussian-hmm", table, n_components, covariance))
+
+
+@register(
+    "gmm-hmm", "the same, a mixture of Gaussians in each state", options=(MIXTURES, COVARIANCE), of_sequences=True
+)
+def gmm_hmm(table: TableLike, n_components: int, mixtures: int = 2, covariance: str = "full") -> Model:
+    """A mixture of Gaussians in each state."""
+    from onebound.emissions import MixtureOf
+
+    return _hmm(MixtureOf(_gaussian("gmm-hmm", table, n_components * mixtures, covariance), mixtures))
+
+
+@register("poisson-hmm", "sequences of counts", of_sequences=True)
+def poisson_hmm(table: TableLike, n_components: int) -> Model:
+    """A rate for each column in each state."""
+    return _hmm(_poisson("poisson-hmm", table, n_components))
+
+
+@register("bernoulli-hmm", "sequences of zeros and ones", of_sequences=True)
+def bernoulli_hmm(table: TableLike, n_components: int) -> Model:
+    """A probability for each column in each state."""
+    return _hmm(_bernoulli("bernoulli-hmm", table, n_components))
+
+
+@register("categorical-hmm", "sequences of categories", observations=_codes, of_sequences=True)
+def categorical_hmm(table: TableLike, n_components: int) -> Model:
+    """A distribution over the symbols of each column in each state."""
+    if max(_sizes(table.columns)) < 2:
+        column = table.columns[0]
+        only = ", ".join(column.as_category().categories)
+        raise InputError(
+            f"categorical-hmm: column {column.name!r} holds one symbol only ({only}), so no state differs from another. "
+            "Choose --columns that vary."
+        )
+    return _hmm(_categorical(table, n_components))
+
+
+@register("mixed-hmm", "sequences of columns of several kinds", observations=_mixed_values, of_sequences=True)
+def mixed_hmm(table: TableLike, n_components: int) -> Model:
+    """One part for each type of column, in each state."""
+    return _hmm(_mixed(table, n_components))

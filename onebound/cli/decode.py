@@ -1,0 +1,37 @@
+"""`onebound decode`: the most probable path of states through every sequence."""
+
+from typing import Any
+
+import click
+
+from onebound.cli.command import Command
+from onebound.cli.files import check_table_output
+from onebound.cli.options import DATA, FILE, NEW_DATA, OUTPUT_TABLE
+from onebound.errors import InputError
+
+EXAMPLE = """onebound decode m.safetensors series.csv -o states.csv"""
+
+
+@click.command(cls=Command, name="decode", example=EXAMPLE)
+@FILE
+@DATA
+@NEW_DATA
+@OUTPUT_TABLE
+def command(file: str, data: str, output: str | None, **how: Any) -> None:
+    """Find the most probable path of states in DATA.
+
+    For a model of sequences (Viterbi). Writes csv: the row, its sequence, its state on the path, and the probability of
+    every state given the whole sequence. States are numbered from 1, as in `onebound show`, or carry the names of fit's
+    --label. `onebound predict` chooses each row's state by itself.
+    """
+    check_table_output(output, file, data)
+    from onebound.cli.loading import entry_named
+    from onebound.cli.predict import tell
+    from onebound.cli.saved import load_both, open_model_file
+
+    name = open_model_file(file).about["model"]
+    if not entry_named(name).of_sequences:
+        raise InputError(
+            f"{file}: is a {name}, whose rows are no sequences and have no path; onebound predict says the class of each."
+        )
+    tell(load_both(file, data, **how), output, lambda posterior, probability: posterior.argmax)
