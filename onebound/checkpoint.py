@@ -181,7 +181,7 @@ def _fingerprint(obs: Observations) -> dict[str, Any]:
     """What tells these data from others: their size and a digest of their values and weights."""
     sha = hashlib.sha256()
     for block in obs.blocks(obs.n_rows):  # one, unless the rows are read in blocks
-        for t in (block.y, block.weights, block.context, block.allowed):
+        for t in (block.y, block.weights, block.lengths, block.context, block.allowed):
             if t is not None:
                 sha.update(t.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
     return {"n_items": obs.n_items, "sha256": sha.hexdigest()}

@@ -117,6 +117,11 @@ class Observations:
         """Σ weights; N if none were given."""
         return float(self.weights.sum())
 
+    @property
+    def total_row_weight(self) -> float:
+        """Σ over rows of the weight of their item; ΣT if none were given."""
+        return self.total_weight if self.lengths is None else float(_row_weights(self).sum())
+
     @cached_property
     def columns(self) -> Columns:
         """What the columns of y are like: one pass, made once however many starts ask."""

@@ -25,7 +25,8 @@ class Criteria:
     """What one compares models of different size by; lower is better. All in units of −2 ln, over all items together.
 
     `bic` = −2 ln p + P ln N, `aic` = −2 ln p + 2 P, `icl` = bic + 2 · Σ w H(p(z | y)), with P free parameters and N the
-    total weight: signed as scikit-learn's GaussianMixture signs them.
+    total weight of the rows: signed as scikit-learn's GaussianMixture signs them. Of sequences N counts the rows too, or one
+    long series would know no penalty; a chain's parameters are learnt from each of them.
     Sources: Schwarz 1978; Akaike 1974; Biernacki, Celeux & Govaert 2000, whose ICL-BIC this is.
 
     >>> Criteria.of(n_parameters=2, log_evidence=-10.0, entropy=0.5, total_weight=1.0)
@@ -128,7 +129,7 @@ def choose(
         _rewind(generator, state)
         fitted = fit(model, train, algorithm, generator=generator, **how)
         entropy, log_evidence = _totals(model, train)
-        criteria = Criteria.of(model.n_parameters(), log_evidence, entropy, train.total_weight)
+        criteria = Criteria.of(model.n_parameters(), log_evidence, entropy, train.total_row_weight)
         kept = None if test is None else _totals(model, test)[1] / test.total_weight
         candidates.append(Candidate(name, fitted, criteria, kept))
         after_each(candidates[-1])
@@ -156,7 +157,9 @@ def _split(obs: Observations, generator: torch.Generator | None) -> tuple[Observ
     order = torch.randperm(obs.n_items, generator=generator)
     n = round(HELD_OUT * obs.n_items)
     if not 0 < n < obs.n_items:
-        raise InputError(f"choose: heldout needs at least 3 items, got {obs.n_items}. Use criterion='bic'.")
+        raise InputError(
+            f"choose: heldout needs at least 3 items to keep some of, got {obs.n_items}. Use criterion='bic'."
+        )
     return obs.select(order[n:].sort().values), obs.select(order[:n].sort().values)
 
 

@@ -33,9 +33,10 @@ def command(file: str, as_json: bool) -> None:
 def model_as_dict(model: Any, names: Any) -> dict[str, Any]:
     """Everything that the table shows and what it leaves out, for machines."""
     from onebound.cli.extras import component_names
+    from onebound.report.moves import moves_of
     from onebound.report.parameters import array, quantities
 
-    about = model.about or {}
+    about, moves = model.about or {}, moves_of(model)
     rows = [{"column": q.column, "what": q.what, "values": array(q.values).tolist()} for q in quantities(model, names)]
     return {
         "model": about.get("model"),
@@ -44,6 +45,16 @@ def model_as_dict(model: Any, names: Any) -> dict[str, Any]:
         "n_components": model.n_components,
         "components": component_names(about, model.n_components),
         "weights": array(model.weights).tolist(),
+        **({} if moves is None else _moves(moves)),
         "parameters": rows,
         "fit": {key: value for key, value in (about.get("fit") or {}).items() if key != "trace"},
+    }
+
+
+def _moves(moves: Any) -> dict[str, Any]:
+    """Of a model of sequences: from each state, to each state. JSON has no infinity: such a duration is null."""
+    return {
+        "initial": moves.initial.tolist(),
+        "transition": moves.transition.tolist(),
+        "expected_duration": moves.duration.tolist(),
     }

@@ -79,7 +79,10 @@ def show_score(task: Any, found: dict[str, Any], bits: bool, output: str | None)
     table = grid("nats", "L", "ln p(y)", "gap")
     table.add_row("in all", numbers.nats(total["bound"]), numbers.nats(total["evidence"]), numbers.gap(total["gap"]))
     item = terms_of(task.model).item
-    for name, of in ((f"per {item}", mean), *((("per row", found["per_row"]),) if "per_row" in found else ())):
+    means = [(f"per {item}", mean)] if task.observations.n_items > 1 or "per_row" not in found else []
+    if "per_row" in found:
+        means.append(("per row", found["per_row"]))
+    for name, of in means:
         table.add_row(name, numbers.nats(of["bound"]), numbers.nats(of["evidence"]), numbers.gap(of["gap"]))
     show(Text(headline(task), style="bold"), "", table, "")
     if bits:

@@ -10,11 +10,16 @@ from rich.text import Text
 from onebound.cli.extras import component_names
 from onebound.cli.layout import grid, headline, listed, say, shortened, show
 from onebound.report import numbers
+from onebound.report.climbed import climbed
+from onebound.report.moves import Moves, duration_text, moves_of
 from onebound.report.parameters import Quantity, array, quantities
+from onebound.report.terms import rows_per_item, terms_of
 
 COMPONENTS_SHOWN = 6  # What fits beside the names of the quantities at 80 columns.
 HEAD_WIDTH = 9  # Six names of classes and a quantity's name still fit.
 ROWS_SHOWN = 24  # One screen.
+
+PROBABILITY = Quantity("", "probability", array([]))
 
 SAME = 1e-3  # Nats per row below which two results are the same for every purpose.
 
@@ -70,8 +75,9 @@ def results_table(fits: Sequence[Any]) -> Grid:
 
 def show_comparison(task: Any, fits: Sequence[Any], refused: Mapping[str, str], report: str | None) -> None:
     """The results, who could not take part and why, and where the page is."""
+    told = [climbed(fit, rows=rows_per_item(task.observations)) for fit in fits]
     show(Text(headline(task), style="bold"), Text("All from one start. Nats per row; ln p(y) = L + gap."), "")
-    show(results_table(fits), "", arrivals(fits))
+    show(results_table(told), "", arrivals(told))
     for name, reason in refused.items():
         show(Text(f"{name} was left out: {reason}", style="yellow"))
     if report is not None:
@@ -114,19 +120,38 @@ def parameters_table(model: Any, names: Sequence[str]) -> Any:
     shown = sorted(order)
     every = quantities(model, names)
     rows = most_telling(every)
-    heads = component_names(getattr(model, "about", None) or {}, len(weights))
-    table = grid("component", *(shortened(heads[k], HEAD_WIDTH) for k in shown))
-    table.add_row("share of the rows", *(f"{100 * weights[k]:.1f} %" for k in shown), style="bold")
+    heads, terms = component_names(getattr(model, "about", None) or {}, len(weights)), terms_of(model)
+    table = grid(terms.part, *(shortened(heads[k], HEAD_WIDTH) for k in shown))
+    table.add_row(terms.share, *(_percent(weights[k]) for k in shown), style="bold")
+    moves = moves_of(model)
+    for label, *cells in [] if moves is None else moves_rows(moves, heads, shown):
+        table.add_row(label, *cells)
     for row in rows:
         table.add_row(row.label.replace("standard deviation", "sd"), *(value_text(row, row.values[k]) for k in shown))
     left_out = []
     if len(shown) < len(weights):
-        left_out.append(f"the {len(shown)} largest of {len(weights)} components")
+        left_out.append(f"the {len(shown)} largest of {len(weights)} {terms.part}s")
     if len(rows) < len(every):
-        left_out.append(f"the {len(rows)} rows of {len(every)} in which components differ most")
+        left_out.append(f"the {len(rows)} rows of {len(every)} in which {terms.part}s differ most")
     if left_out:
         table.caption, table.caption_justify = f"Shown: {'; '.join(left_out)}.", "left"
     return Padding(table, (0, 0, 0, 0))
+
+
+def moves_rows(moves: Moves, heads: Sequence[str], shown: Sequence[int]) -> list[list[str]]:
+    """Where a chain starts, how long it stays, and where it goes next: a label and a cell for each state shown."""
+    rows = [
+        ["at the start", *(_percent(moves.initial[k]) for k in shown)],
+        ["expected duration, rows", *(duration_text(moves.duration[k]) for k in shown)],
+    ]
+    for j in shown:
+        cells = (value_text(PROBABILITY, moves.transition[k, j]) for k in shown)
+        rows.append([f"next: {shortened(heads[j], HEAD_WIDTH)}", *cells])
+    return rows
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f} %"
 
 
 def value_text(row: Quantity, value: float) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from onebound.emissions import Product
+from onebound.emissions import MixtureOf, Product
 
 CORRELATED = 4  # Columns up to which every correlation gets a row: 6 rows; at 10 columns it would be 45.
 
@@ -81,6 +81,8 @@ def _of_emission(emission: Any, names: list[str], categories: Mapping[str, Seque
     if _parts(emission):
         found = [(c, _of_emission(p, [names[i] for i in c], categories)) for c, p in _parts(emission)]
         return [row for _, rows in sorted(found, key=lambda part: part[0]) for row in rows]
+    if isinstance(emission, MixtureOf) and hasattr(emission.inner, "covariance"):
+        return _of_mixed_gaussian(emission, names)
     if hasattr(emission, "covariance"):
         return _of_gaussian(array(emission.mean), array(emission.covariance), names)
     if hasattr(emission, "rate"):
@@ -99,6 +101,26 @@ def _of_gaussian(mean: np.ndarray, covariance: np.ndarray, names: list[str]) -> 
     pairs = [(i, j) for i in range(len(names)) for j in range(i) if np.any(covariance[:, i, j] != 0)]
     if len(names) <= CORRELATED:
         rows += [Quantity(f"{names[j]}, {names[i]}", "correlation", correlation[:, i, j]) for i, j in pairs]
+    return rows
+
+
+def _of_mixed_gaussian(emission: Any, names: list[str]) -> list[Quantity]:
+    """Mean and standard deviation of each component as a whole, then of the M Gaussians that it is made of."""
+    k, m = emission.n_components, emission.n_inner
+    c = array(emission.weights)  # (K, M)
+    mean = array(emission.inner.mean).reshape(k, m, -1)  # (K, M, D)
+    variance = np.diagonal(array(emission.inner.covariance), axis1=1, axis2=2).reshape(k, m, -1)
+    centre = np.einsum("km,kmd->kd", c, mean)
+    whole = np.einsum("km,kmd->kd", c, variance + (mean - centre[:, None]) ** 2)
+    rows = []
+    for d, name in enumerate(names):
+        rows += [Quantity(name, "mean", centre[:, d], name)]
+        rows += [Quantity(name, "standard deviation", np.sqrt(whole[:, d]), name)]
+    for i in range(m):
+        rows.append(Quantity(f"Gaussian {i + 1}", "share", c[:, i]))
+        for d, name in enumerate(names):
+            rows.append(Quantity(f"Gaussian {i + 1}", f"{name}, mean", mean[:, i, d]))
+            rows.append(Quantity(f"Gaussian {i + 1}", f"{name}, standard deviation", np.sqrt(variance[:, i, d])))
     return rows
 
 

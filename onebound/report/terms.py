@@ -43,5 +43,4 @@ def rows_per_item(obs: Any) -> float:
     """The mean length of the sequences, weighted as they are; 1 where every row is an item of its own."""
     if obs.lengths is None:
         return 1.0
-    rows = float(obs.weights @ obs.lengths.to(obs.weights.dtype))
-    return rows / obs.total_weight if rows > 0 else 1.0
+    return float(obs.total_row_weight) / float(obs.total_weight) or 1.0
