@@ -17,6 +17,7 @@ from onebound.kernels.chain_steps import (
     ROUND,
     add_block,
     add_logs,
+    clear,
     emissions,
     level,
 )
@@ -69,31 +70,30 @@ def _forward(
     lost: Any,
 ) -> None:
     k, height, per = len(shared.start), buffers.alpha.shape[1], buffers.w.shape[1]
-    ahead = np.empty(height)
+    e, alpha, c, w, matrix, ahead = buffers.e, buffers.alpha, buffers.c, buffers.w, shared.matrix, np.zeros(height)
+    if begin == 0:
+        ahead[:k] = shared.start
+    else:
+        product_of_row(ahead, matrix, buffers.between, begin // len(e) * height, k)
     for first in range(begin, end, per):
         last = min(first + per, end)
         emissions(rows, firsts, ends, 1, first, last, buffers, lost)
         for t in range(first, last):
-            at = t - begin
-            if t == 0:
-                ahead[:k] = shared.start
-            elif at == 0:
-                product_of_row(ahead, shared.matrix, buffers.between, begin // len(buffers.e) * height, k)
-            else:
-                product_of_row(ahead, shared.matrix, buffers.alpha, (at - 1) * height, k)
-            e, alpha, total = buffers.e[at], buffers.alpha[at], 0.0
+            at, total = t - begin, 0.0
+            if at > 0:
+                product_of_row(ahead, matrix, alpha, (at - 1) * height, k)
             for i in range(k):
-                e[i] = buffers.w[i, t - first]
-                alpha[i] = ahead[i] * e[i]
-                total += alpha[i]
+                e[at, i] = w[i, t - first]
+                alpha[at, i] = ahead[i] * e[at, i]
+                total += alpha[at, i]
             if not (total > LEAST and total < np.inf):
                 lost[0] = True
                 total = 1.0
-            buffers.c[at, 0] = total
+            c[at, 0] = total
             inverse = 1.0 / total
             for i in range(k):
-                alpha[i] *= inverse
-        add_logs(buffers.c[first - begin : last - begin], buffers.work[1], 1, log_z, spill)
+                alpha[at, i] *= inverse
+        add_logs(c[first - begin : last - begin], buffers.work[1], 1, log_z, spill)
 
 
 @njit(nogil=True, inline="never", error_model="numpy")
@@ -115,33 +115,33 @@ def _backward(
 ) -> None:
     k, height, per = len(shared.start), buffers.alpha.shape[1], buffers.w.shape[1]
     beta, alive, checked = np.empty(height), np.empty(height), shared.gaps or rows.holes
+    e, alpha, c, w, left, right = buffers.e, buffers.alpha, buffers.c, buffers.w, buffers.left, buffers.right
+    transposed, ways = shared.transposed, shared.ways
     first = begin + (end - 1 - begin) // per * per
     while first >= begin:
         last = min(first + per, end)
-        buffers.left[:] = 0.0
-        buffers.right[:] = 0.0
-        buffers.w[:] = 0.0
+        clear(w, left, right, k, last - first)
         for t in range(last - 1, first - 1, -1):
-            column, ending = t - first, t + 1 == ends[0]
-            for i in range(k):
-                buffers.right[i, column] = v[i, 0]
-            product_of_row(beta, shared.transposed, v, 0, k)
-            floor = FLOOR * max(1.0, reach[0])
+            column, at, ending, most = t - first, t - begin, t + 1 == ends[0], 0.0
+            product_of_row(beta, transposed, v, 0, k)
+            floor, inverse = FLOOR * max(1.0, reach[0]), 1.0 / c[at, 0]
             if checked:
-                product_of_row(alive, shared.ways, opened, 0, k)
-            e, alpha, inverse, most = buffers.e[t - begin], buffers.alpha[t - begin], 1.0 / buffers.c[t - begin, 0], 0.0
+                product_of_row(alive, ways, opened, 0, k)
             for i in range(k):
-                b = beta[i] if beta[i] > floor else (floor if not checked else max(beta[i], min(floor, alive[i])))
+                right[i, column] = v[i, 0]
+                b = beta[i]
+                if not b > floor:
+                    b = floor if not checked else max(b, min(floor, alive[i]))
                 b = 1.0 if ending else b
-                v[i, 0] = e[i] * b * inverse
-                buffers.w[i, column] = alpha[i] * b
-                buffers.left[i, column] = alpha[i]
+                v[i, 0] = e[at, i] * b * inverse
+                w[i, column] = alpha[at, i] * b
+                left[i, column] = alpha[at, i]
                 most = max(most, b)
                 if checked:
-                    opened[i] = 1.0 if (ending or alive[i] > 0.0) and e[i] > 0.0 else 0.0
+                    opened[i] = 1.0 if (ending or alive[i] > 0.0) and e[at, i] > 0.0 else 0.0
             reach[0] = most * inverse
             lost[0] |= not reach[0] <= REACH
             if t % ROUND == 0:
-                level(v, buffers.w, column, k, 1)
+                level(v, w, column, k, 1)
         add_block(rows, firsts, ends, weights, first, last, buffers, statistics, out)
         first -= per

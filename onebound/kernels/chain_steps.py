@@ -49,7 +49,7 @@ class Buffers(NamedTuple):
 class Carried(NamedTuple):
     """What goes from a step to the one before: β, v, max β / c by lane; which states lead on, and are open themselves.
 
-    `lanes` (4, 12) is what `stepped_back` reads.
+    `bounds` (4, 12) is what `stepped_back` reads.
     """
 
     beta: Any
@@ -57,7 +57,7 @@ class Carried(NamedTuple):
     reach: Any
     alive: Any
     opened: Any
-    lanes: Any
+    bounds: Any
 
 
 @njit(nogil=True, cache=True)
@@ -99,7 +99,7 @@ def group(
         _backward(rows, shared, firsts, ends, weights, begin, end, buffers, statistics, out, state, lost)
 
 
-@njit(nogil=True, inline="never")
+@njit(nogil=True, inline="never", error_model="numpy")
 def _forward(
     rows: Any,
     shared: Any,
@@ -115,41 +115,50 @@ def _forward(
 ) -> None:
     """α, e and c of the steps from `begin` to `end`; ln c and what e was divided by are added to `log_z`."""
     k, height, per = len(shared.start), buffers.alpha.shape[1], buffers.w.shape[1] // lanes // ROUND * ROUND
-    before = buffers.between[begin // len(buffers.e)]
-    ahead, total = np.empty((height, TILE)), np.empty(TILE)
+    e, alpha, c, w, matrix = (
+        buffers.e,
+        buffers.alpha,
+        buffers.c,
+        buffers.w,
+        shared.matrix,
+    )  # taken out once: each access counts
+    ahead, total, size = np.zeros((height, TILE)), np.empty(TILE), height * TILE
+    if begin == 0:
+        for i in range(k):
+            ahead[i] = shared.start[i]
+    else:
+        products_of_tile(ahead, matrix, buffers.between, begin // len(e) * size, k)
     for first in range(begin, end, per):
         last = min(first + per, end)
         emissions(rows, firsts, ends, lanes, first, last, buffers, lost)
         for t in range(first, last):
             at = t - begin
-            if t == 0:
-                for i in range(k):
-                    ahead[i] = shared.start[i]
-            elif at == 0:
-                products_of_tile(ahead, shared.matrix, before, 0, k)
-            else:
-                products_of_tile(ahead, shared.matrix, buffers.alpha, (at - 1) * height * TILE, k)
-            here, c = at * height * TILE, buffers.c[at]
-            _spread(buffers.w, (t - first) * lanes, lanes, buffers.e, at, k)
-            emitted(buffers.alpha, here, ahead, buffers.e, total, k)
+            if at > 0:
+                products_of_tile(ahead, matrix, alpha, (at - 1) * size, k)
+            _spread(w, (t - first) * lanes, lanes, e, at, k)
+            emitted(alpha, at * size, ahead, e, total, k)
             for s in range(TILE):
-                if not (total[s] > LEAST and total[s] < np.inf):
-                    lost[s] |= t < ends[s]
-                    total[s] = 1.0
-                c[s] = total[s]
-                total[s] = 1.0 / total[s]
-            scaled(buffers.alpha, here, total, k)
-        add_logs(buffers.c[first - begin : last - begin], buffers.work[1], lanes, log_z, spill)
+                fine = total[s] > LEAST and total[s] < np.inf
+                lost[s] |= (not fine) & (t < ends[s])
+                c[at, s] = total[s] if fine else 1.0
+                total[s] = 1.0 / c[at, s]
+            scaled(alpha, at * size, total, k)
+        add_logs(c[first - begin : last - begin], buffers.work[1], lanes, log_z, spill)
 
 
 @njit(nogil=True, inline="never")
 def add_logs(c: Any, taken: Any, lanes: int, log_z: Any, spill: Any) -> None:
     """log_z += Σ_t ln c_t + what was taken off the step, with a compensated sum over rounds."""
+    blocks, wide = np.empty(TILE), c.shape[1]
     for first in range(0, len(c), ROUND):
+        blocks[:] = 0.0
+        for t in range(first, min(first + ROUND, len(c))):
+            for s in range(wide):
+                blocks[s] += log_of_normal(c[t, s])
+            for s in range(lanes):
+                blocks[s] += taken[t * lanes + s]
         for s in range(lanes):
-            block = 0.0
-            for t in range(first, min(first + ROUND, len(c))):
-                block += log_of_normal(c[t, s]) + taken[t * lanes + s]
+            block = blocks[s]
             total = log_z[s] + block
             spill[s] += (log_z[s] - total) + block if abs(log_z[s]) >= abs(block) else (block - total) + log_z[s]
             log_z[s] = total
@@ -271,25 +280,54 @@ def _backward(
     lost: Any,
 ) -> None:
     """β from `end` down to `begin`, and what is summed on the way."""
-    k, lanes, height = len(shared.start), len(weights), buffers.alpha.shape[1]
+    k, lanes, size = len(shared.start), len(weights), buffers.alpha.shape[1] * TILE
     per = buffers.w.shape[1] // lanes // ROUND * ROUND
+    e, alpha, c, w, left, right = buffers.e, buffers.alpha, buffers.c, buffers.w, buffers.left, buffers.right
+    beta, v, alive, opened, bounds, reach = state.beta, state.v, state.alive, state.opened, state.bounds, state.reach
+    transposed, ways, checked = shared.transposed, shared.ways, shared.gaps or rows.holes
     first = begin + (end - 1 - begin) // per * per
     while first >= begin:
         last = min(first + per, end)
-        buffers.left[:] = 0.0
-        buffers.right[:] = 0.0
-        buffers.w[:] = 0.0
+        clear(w, left, right, k, (last - first) * lanes)
         for t in range(last - 1, first - 1, -1):
-            column = (t - first) * lanes
-            here = (t - begin) * height * TILE
-            _collect(state.v, 0, column, lanes, buffers.right, k)  # v_{t+1}: 0 where t is the last step
-            _step(shared, rows.holes, ends, t, buffers, here, buffers.c[t - begin], state, lost)
-            _collect(state.beta, 0, column, lanes, buffers.w, k)
-            _collect(buffers.alpha, here, column, lanes, buffers.left, k)
+            column, at = (t - first) * lanes, (t - begin) * size
+            _collect(v, 0, column, lanes, right, k)  # v_{t+1}: 0 where t is the last step
+            products_of_tile(beta, transposed, v, 0, k)
+            _bound(bounds, reach, ends, t, c, t - begin)
+            if checked:
+                products_of_tile(alive, ways, opened, 0, k)
+                bounded(beta, alive, opened, e, at, bounds, k)
+            stepped_back(beta, v, e, alpha, at, bounds, k)
+            for s in range(TILE):
+                reach[s] = bounds[0, s] * bounds[3, s]
+                lost[s] |= not reach[s] <= REACH
+            _collect(beta, 0, column, lanes, w, k)
+            _collect(alpha, at, column, lanes, left, k)
             if t % ROUND == 0:
-                level(state.v, buffers.w, column, k, lanes)
+                level(v, w, column, k, lanes)
         add_block(rows, firsts, ends, weights, first, last, buffers, statistics, out)
         first -= per
+
+
+@njit(nogil=True, inline="never", error_model="numpy")
+def _bound(bounds: Any, reach: Any, ends: Any, t: int, c: Any, at: int) -> None:
+    """Floor, cap and 1 / c of each lane. One that ends at t has β = 1, and one that has ended has β = 0."""
+    for s in range(TILE):
+        floor = FLOOR * max(1.0, reach[s])
+        bounds[1, s] = 1.0 if t + 1 == ends[s] else (0.0 if t >= ends[s] else floor)
+        bounds[2, s] = 1.0 if t + 1 == ends[s] else (0.0 if t >= ends[s] else np.inf)
+        bounds[3, s] = 1.0 / c[at, s]
+
+
+@njit(nogil=True, inline="never")
+def clear(w: Any, left: Any, right: Any, k: int, columns: int) -> None:
+    """Zeros where a block of steps will not write: columns beyond it, and rows of padding."""
+    for i in range(len(left)):
+        begin = columns if i < k else 0
+        left[i, begin:] = 0.0
+        right[i, begin:] = 0.0
+    for i in range(len(w)):
+        w[i, (columns if i < k else 0) :] = 0.0
 
 
 @njit(nogil=True, inline="never")
@@ -317,31 +355,11 @@ def add_block(
         for i in range(k):
             for s in range(lanes):
                 out.first[i] += weights[s] * buffers.w[i, s]
-    _weigh(buffers.left, weights, lanes, k)
+    _weigh(buffers.left, weights, lanes, (last - first) * lanes, k)
     add_dots(out.edges, buffers.left[: out.edges.shape[1]], buffers.right, 0, len(out.edges))
     if len(rows.centred.mean) > 0:
-        _weigh(buffers.w, weights, lanes, k)
+        _weigh(buffers.w, weights, lanes, (last - first) * lanes, k)
         _add_moments(rows, firsts, ends, weights, first, last, buffers, out)
-
-
-@njit(nogil=True, inline="never")
-def _step(shared: Any, holes: bool, ends: Any, t: int, buffers: Any, at: int, c: Any, state: Any, lost: Any) -> None:
-    """One step back: v_t into `state.v`, and p(z_t) into `state.beta`."""
-    k, lanes = len(shared.start), state.lanes
-    products_of_tile(state.beta, shared.transposed, state.v, 0, k)
-    for s in range(TILE):
-        # A lane that ends at t has β = 1, and one that has ended has β = 0.
-        ending, ended = t + 1 == ends[s], t >= ends[s]
-        lanes[1, s] = 1.0 if ending else (0.0 if ended else FLOOR * max(1.0, state.reach[s]))
-        lanes[2, s] = 1.0 if ending else (0.0 if ended else np.inf)
-        lanes[3, s] = 1.0 / c[s]
-    if shared.gaps or holes:
-        products_of_tile(state.alive, shared.ways, state.opened, 0, k)
-        bounded(state.beta, state.alive, state.opened, buffers.e, at, lanes, k)
-    stepped_back(state.beta, state.v, buffers.e, buffers.alpha, at, lanes, k)
-    for s in range(TILE):
-        state.reach[s] = lanes[0, s] * lanes[3, s]
-        lost[s] |= not state.reach[s] <= REACH
 
 
 @njit(nogil=True, inline="never")
@@ -357,12 +375,17 @@ def level(v: Any, states: Any, column: int, k: int, lanes: int) -> None:
 
 
 @njit(nogil=True, inline="never")
-def _weigh(block: Any, weights: Any, lanes: int, k: int) -> None:
-    """Multiply the columns by their sequences' weights."""
+def _weigh(block: Any, weights: Any, lanes: int, columns: int, k: int) -> None:
+    """Multiply the columns by their sequences' weights, unless all are 1."""
+    even = True
+    for s in range(lanes):
+        even &= weights[s] == 1.0
+    if even:
+        return
     for i in range(k):
-        for n in range(block.shape[1] // lanes):
+        for n in range(0, columns, lanes):
             for s in range(lanes):
-                block[i, n * lanes + s] *= weights[s]
+                block[i, n + s] *= weights[s]
 
 
 @njit(nogil=True, inline="never")
