@@ -46,17 +46,17 @@ def draw_confidence(axes: Axes, seen: Survey) -> None:
     )
 
 
-def restarts_figure(restarts: Sequence[float]) -> Figure:
+def restarts_figure(restarts: Sequence[float], per: str = "row") -> Figure:
     """Where each start ended, as a strip: the farther right the better. Raises InputError if there is none."""
     if not restarts:
         raise InputError("restarts_figure: expected at least one restart's final objective, got none.")
     with isolated():
         figure = new_figure(1.25)
-        draw_restarts(figure.subplots(), restarts)
+        draw_restarts(figure.subplots(), restarts, per)
     return figure
 
 
-def draw_restarts(axes: Axes, restarts: Sequence[float]) -> None:
+def draw_restarts(axes: Axes, restarts: Sequence[float], per: str = "row") -> None:
     """That picture on the given axes."""
     values = np.asarray(restarts, dtype=float)
     dress(axes)
@@ -68,7 +68,9 @@ def draw_restarts(axes: Axes, restarts: Sequence[float]) -> None:
     axes.scatter(values[best], height[best], s=44, color=INK, marker="D", linewidths=0)
     # Never so near that differences which mean nothing fill the picture.
     margin = max(0.06 * float(np.ptp(values)), NARROWEST)
-    axes.set(xlim=(values.min() - margin, values.max() + margin), ylim=(-0.25, 1.25), xlabel="objective, nats per row")
+    axes.set(
+        xlim=(values.min() - margin, values.max() + margin), ylim=(-0.25, 1.25), xlabel=f"objective, nats per {per}"
+    )
     axes.set_yticks([])
     axes.spines["left"].set_visible(False)
     axes.locator_params(axis="x", nbins=5)

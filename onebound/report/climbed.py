@@ -19,7 +19,7 @@ NEEDED = ("algorithm", "bound", "trace")
 class Climbed:
     """A fit without its model: what `Fit.summary()` says, read back. None stands where a number is not known.
 
-    `per`: what its nats are per, a row, or a sequence whose length nobody knows.
+    `per`: what its nats are per, a row, or a sequence whose length nobody knows; `size`: rows of an item.
     """
 
     algorithm: str
@@ -36,6 +36,7 @@ class Climbed:
     repairs: list[str]
     choice: Mapping[str, Any] | None = None  # `Choice.as_dict()`, if this fit is the best of several models'
     per: str = "row"
+    size: float = 1.0
 
 
 def climbed(fit: Any, title: str = "the model", *, rows: float | None = None, terms: Terms | None = None) -> Climbed:
@@ -68,6 +69,7 @@ def climbed(fit: Any, title: str = "the model", *, rows: float | None = None, te
         repairs=[str(text) for text in summary.get("repairs") or []],
         choice=_choice(summary.get("choice"), size),
         per=terms.item if terms is not None and known is None else "row",
+        size=size,
     )
 
 

@@ -17,6 +17,7 @@ from onebound.report.parameters import gaussian_part
 from onebound.report.pictures import draw_profiles, draw_scatter, scatter_figure
 from onebound.report.style import isolated
 from onebound.report.survey import Survey, survey, weighed
+from onebound.report.terms import terms_of
 from onebound.report.traces import draw_climbs, trace_figure
 
 FORMATS = (".png", ".svg")
@@ -65,7 +66,7 @@ def _remembered(model: Any) -> Climbed:
             "from_estimator: this model does not remember its fit. Pass the Fit to from_fit, or keep "
             'model.about["fit"] = fit.summary().'
         )
-    return climbed(about["fit"])
+    return climbed(about["fit"], terms=terms_of(model))
 
 
 class TraceDisplay(Display):
@@ -96,24 +97,26 @@ class TraceDisplay(Display):
 class RestartsDisplay(Display):
     """Where each restart ended."""
 
-    def __init__(self, restarts: Sequence[float]) -> None:
-        self.restarts = list(restarts)
+    def __init__(self, restarts: Sequence[float], per: str = "row") -> None:
+        self.restarts, self.per = list(restarts), per
 
     @classmethod
     def from_fit(cls, fit: Any) -> "RestartsDisplay":
         """Of one fit (or its summary)."""
-        return cls(climbed(fit).restarts).plot()
+        told = climbed(fit)
+        return cls(told.restarts, told.per).plot()
 
     @classmethod
     def from_estimator(cls, model: Any, y: Any = None) -> "RestartsDisplay":
         """Of the fit that a model remembers in `model.about["fit"]`; y is not looked at."""
-        return cls(_remembered(model).restarts).plot()
+        told = _remembered(model)
+        return cls(told.restarts, told.per).plot()
 
     def _figure(self) -> Figure:
-        return restarts_figure(self.restarts)
+        return restarts_figure(self.restarts, self.per)
 
     def _draw(self, axes: Axes) -> None:
-        draw_restarts(axes, self.restarts)
+        draw_restarts(axes, self.restarts, self.per)
 
 
 class ConfidenceDisplay(Display):

@@ -32,10 +32,12 @@ STYLE = (
 def fit_html(fit: Any) -> str:
     """Where a fit arrived, its climb, and its plan to unfold."""
     told = climbed(fit)
-    rows = [("rows", numbers.count(told.n_items)), *fit_facts(told)]
+    rows = [("rows" if told.per == "row" else f"{told.per}s", numbers.count(told.n_items)), *fit_facts(told)]
     if len(told.restarts) > 1:
         spread = max(told.restarts) - min(told.restarts)
-        rows.append(("spread of the restarts", f"{len(told.restarts)} starts, {numbers.gap(spread)} nats per row"))
+        rows.append(
+            ("spread of the restarts", f"{len(told.restarts)} starts, {numbers.gap(spread)} nats per {told.per}")
+        )
     parts = [facts(rows)]
     if any(record.bound is not None for record in told.trace):
         drawing = trace_figure([told])

@@ -24,6 +24,7 @@ from onebound.report.style import (
     isolated,
     new_figure,
 )
+from onebound.report.terms import terms_of
 
 POINTS = 2000  # Rows drawn: more only blacken the picture and swell the page.
 PROFILE_ROWS = 40
@@ -70,8 +71,13 @@ def draw_scatter(
 
 def drawn(model: Any, obs: Observations, points: int = POINTS) -> tuple[np.ndarray, np.ndarray]:
     """At most that many rows, drawn at random but always the same ones, and their responsibilities.  (n, D), (n, K)"""
-    some = sample(obs, points)
-    return array(some.y), array(model.posterior(some).marginals)
+    if obs.lengths is None:
+        some = sample(obs, points)
+        return array(some.y), array(model.posterior(some).marginals)
+    blocks = model.observe(obs).blocks(model.block_rows)  # Whole sequences: a row's state depends on its neighbours.
+    picked = _picked(obs.n_rows, points)
+    responsibilities = np.concatenate([array(model.row_responsibilities(model.posterior(b))) for b in blocks])
+    return array(obs.y)[picked], responsibilities[picked]
 
 
 def span(values: np.ndarray) -> tuple[float, float]:
@@ -83,16 +89,20 @@ def span(values: np.ndarray) -> tuple[float, float]:
 
 def n_drawn(y: Any) -> tuple[int, int]:
     """How many rows a scatter plot of y shows, and how many there are."""
-    n_items = Observations.of(y).n_items
-    return min(n_items, POINTS), n_items
+    n_rows = Observations.of(y).n_rows
+    return min(n_rows, POINTS), n_rows
 
 
 def sample(obs: Observations, points: int) -> Observations:
-    """At most that many items, in their order."""
-    if obs.n_items <= points:
+    """At most that many items, in their order; sequences whole and all."""
+    if obs.n_items <= points or obs.lengths is not None:
         return obs.select(slice(0, obs.n_items))  # In memory, wherever they come from.
-    picked = np.random.default_rng(0).choice(obs.n_items, points, replace=False)
-    return obs.select(torch.as_tensor(np.sort(picked)))
+    return obs.select(torch.as_tensor(_picked(obs.n_items, points)))
+
+
+def _picked(n: int, points: int) -> np.ndarray:
+    """At most that many of n, in their order, always the same ones."""
+    return np.arange(n) if n <= points else np.sort(np.random.default_rng(0).choice(n, points, replace=False))
 
 
 def most_different(mean: np.ndarray, covariance: np.ndarray, weights: np.ndarray) -> tuple[int, int]:
@@ -176,7 +186,7 @@ def draw_profiles(axes: Axes, model: Any, names: Sequence[str]) -> None:
     axes.set_xticks(np.arange(n_components) + 0.5, [str(k + 1) for k in range(n_components)], color=INK)
     axes.xaxis.tick_top()
     axes.xaxis.set_label_position("top")
-    axes.set_xlabel("component")
+    axes.set_xlabel(terms_of(model).part)
     axes.spines[:].set_visible(False)
 
 

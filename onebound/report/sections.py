@@ -13,7 +13,8 @@ from onebound.report.markup import chip, figure, table, table_row
 from onebound.report.parameters import array, gaussian_part, quantities
 from onebound.report.pictures import PROFILE_ROWS, most_telling, n_drawn, profile_figure, scatter_figure
 from onebound.report.style import component_colour
-from onebound.report.traces import labels, trace_figure
+from onebound.report.terms import terms_of
+from onebound.report.traces import labels, trace_figure, unit
 
 TABLE_ROWS = 80
 WHY = {
@@ -23,11 +24,18 @@ WHY = {
     "time": "its time was up",
     "callback": "a callback said stop",
 }
-ROWS_SHOWN = "The {rows} rows on which the components differ most, of {of}."
-EVIDENCE = (
-    "The <i>evidence</i> ln p(y) says how well the model explains a row, as the mean logarithm of the probability (density) "
-    "that it gives to one, in nats; higher is better."
-)
+ROWS_SHOWN = "The {rows} rows on which the {part}s differ most, of {of}."
+EVIDENCE = {
+    "row": (
+        "The <i>evidence</i> ln p(y) says how well the model explains a row, as the mean logarithm of the probability "
+        "(density) that it gives to one, in nats; higher is better."
+    ),
+    "sequence": (
+        "The <i>evidence</i> ln p(y) says how well the model explains the sequences, as the logarithm of the probability "
+        "(density) that it gives to them, in nats; divided by their rows it is the mean over rows, each given those before "
+        "it. Higher is better."
+    ),
+}
 
 
 def climbs(fits: Sequence[Any]) -> list[str]:
@@ -49,31 +57,40 @@ def climb_label(fits: Sequence[Any], x: str) -> str:
     told = ", ".join(
         f"{label} ends at L = {numbers.nats(f.bound)}" for f, label in zip(fits, labels(fits), strict=True)
     )
-    return f"L and ln p(y) in nats per row against {x}: {told}."
+    return f"L and ln p(y) in nats per {unit(fits)} against {x}: {told}."
 
 
 def fit_facts(fit: Climbed) -> list[tuple[str, str]]:
     """Where a fit arrived, and why it stopped there."""
     return [
         ("algorithm", fit.algorithm),
-        ("L, nats per row", numbers.nats(fit.bound)),
-        ("ln p(y), nats per row", numbers.nats(fit.evidence)),
-        ("gap, nats per row", numbers.gap(fit.gap)),
+        (f"L, nats per {fit.per}", numbers.nats(fit.bound)),
+        (f"ln p(y), nats per {fit.per}", numbers.nats(fit.evidence)),
+        *_in_all(fit),
+        (f"gap, nats per {fit.per}", numbers.gap(fit.gap)),
         ("passes over the data", numbers.count(fit.trace[-1].passes if fit.trace else None)),
         ("seconds", numbers.seconds(fit.seconds)),
         ("why it stopped", WHY.get(fit.reason, fit.reason)),
     ]
 
 
+def _in_all(fit: Climbed) -> list[tuple[str, str]]:
+    """What a chain's ln p(y) is of a sequence, where the other numbers are of a row."""
+    if fit.size == 1 or fit.evidence is None:
+        return []
+    whole = "nats in all" if fit.n_items == 1 else "nats per sequence"
+    return [(f"ln p(y), {whole}", numbers.nats(fit.evidence * fit.size))]
+
+
 def scatter(model: Any, y: Any, names: Sequence[str], label: str, whose: str, *, of: int | None = None) -> str:
     """The data and the components; `of`: how many rows y was drawn from, `whose`: how the caption begins."""
     shown, n_rows = n_drawn(y)
     n_rows = of or n_rows
-    one = len((gaussian_part(model.emission) or ([], None))[0]) == 1
+    one, part = len((gaussian_part(model.emission) or ([], None))[0]) == 1, terms_of(model).part
     told = (
-        "The data and each component's share of their density"
+        f"The data and each {part}'s share of their density"
         if one
-        else "Each row in the colour of its component (mixed where two share it); ellipses at 1 and 2 standard deviations"
+        else f"Each row in the colour of its {part} (mixed where two share it); ellipses at 1 and 2 standard deviations"
     )
     some = "" if shown == n_rows else f" {some_of(shown, n_rows)}"
     return figure(scatter_figure(model, y, names), label, "scatter", f"{whose}{told}.{some}")
@@ -91,7 +108,7 @@ def profiles(model: Any, names: Sequence[str], label: str, whose: str) -> str:
         return ""
     caption = f"{whose}; the fuller a cell, the larger the value."
     if len(discrete) > PROFILE_ROWS:
-        caption += " " + ROWS_SHOWN.format(rows=PROFILE_ROWS, of=len(discrete))
+        caption += " " + ROWS_SHOWN.format(rows=PROFILE_ROWS, of=len(discrete), part=terms_of(model).part)
     return figure(profile_figure(model, names), label, "profiles", caption)
 
 
@@ -100,11 +117,12 @@ def parameters(model: Any, names: Sequence[str], caption: str) -> list[str]:
     weights = array(model.weights)
     every = quantities(model, names)
     rows = most_telling(every, TABLE_ROWS)
-    heads = ["component", *component_heads(len(weights))]
-    body = [table_row("share of the rows", [f"{100 * w:.1f} %" for w in weights])]
+    terms = terms_of(model)
+    heads = [terms.part, *component_heads(len(weights))]
+    body = [table_row(terms.share, [f"{100 * w:.1f} %" for w in weights])]
     body += [table_row(row.label, [numbers.quantity(row.what, v) for v in row.values]) for row in rows]
     if len(rows) < len(every):
-        caption += " " + ROWS_SHOWN.format(rows=len(rows), of=len(every))
+        caption += " " + ROWS_SHOWN.format(rows=len(rows), of=len(every), part=terms.part)
     return ["<h2>The parameters</h2>", table(caption, heads, body)]
 
 

@@ -1,29 +1,26 @@
 """One HTML page about one fitted model, whether its data are at hand or not."""
 
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from onebound.algorithms.choose import Criteria
 from onebound.errors import InputError
 from onebound.observations import Observations
 from onebound.report import numbers
-from onebound.report.checks import STACKED, confidence_figure, restarts_figure
+from onebound.report.chains import moves_section, series_section
 from onebound.report.chosen import choice_section
 from onebound.report.climbed import Climbed, climbed
+from onebound.report.judged import climb, confidence, criteria, weight_text
 from onebound.report.markup import chip, document, facts, figure, note, table, table_row, write_whole
 from onebound.report.pairs import has_pairs, pair_figure, pair_points
 from onebound.report.parameters import array, coded_columns, gaussian_part
 from onebound.report.pictures import POINTS, sample
 from onebound.report.sections import (
     EVIDENCE,
-    climbs,
-    component_heads,
     fit_facts,
     footer,
     parameters,
@@ -33,32 +30,13 @@ from onebound.report.sections import (
     some_of,
 )
 from onebound.report.style import component_colour
-from onebound.report.survey import SURE, Survey, survey, weighed
+from onebound.report.subject import Subject
+from onebound.report.survey import survey, weighed
+from onebound.report.terms import rows_per_item, terms_of
 from onebound.report.words import SCALE, sentences
 
 COLUMNS_SHOWN = 20
 SAME = 1e-6  # Nats per row: a larger difference is no rounding, but other data.
-NEAR = 1e-3  # Nats per row: restarts within it of the best ended on the same hill, as far as anyone can tell.
-
-
-@dataclass(frozen=True)
-class _Subject:
-    """What the page is about: the model, its climb (None: not remembered), its data (None: not at hand)."""
-
-    model: Any
-    names: Sequence[str]
-    fit: Climbed | None
-    obs: Observations | None
-    seen: Survey | None
-
-    @property
-    def about(self) -> dict[str, Any]:
-        return getattr(self.model, "about", None) or {}
-
-    @property
-    def title(self) -> str:
-        name, k = self.about.get("model"), len(array(self.model.weights))
-        return f"{name}, {k} component{'s' if k != 1 else ''}" if name else str(self.model.title())
 
 
 def write_report(
@@ -89,10 +67,10 @@ def report_page(
     if len(names) != n_features:
         raise InputError(f"report: names must name the model's {n_features} columns, got {len(names)}.")
     obs = None if y is None else weighed(model, y, weights)
-    subject = _Subject(
+    subject = Subject(
         model,
         names,
-        None if summary is None else climbed(summary, str(model.title())),
+        None if summary is None else _climbed(model, summary, obs),
         obs,
         None if obs is None else survey(model, obs),
     )
@@ -100,11 +78,12 @@ def report_page(
         f"<h1>{escape(subject.title)}</h1>",
         f'<p class="subtitle">{escape(subtitle)}</p>' if subtitle else "",
         *_fitted(subject),
-        *(choice_section(subject.fit.choice) if subject.fit and subject.fit.choice else []),
+        *_choice(subject),
         *_components(subject),
-        *_confidence(subject),
-        *_climb(subject),
-        *_criteria(subject),
+        *_chain(subject),
+        *confidence(subject),
+        *climb(subject),
+        *criteria(subject),
         *parameters(model, names, "In the units of the data."),
         *_columns(subject),
         *(plans([subject.fit]) if subject.fit and subject.fit.plan else []),
@@ -113,7 +92,14 @@ def report_page(
     return document(subject.title, "\n".join(section for section in sections if section))
 
 
-def _fitted(subject: _Subject) -> list[str]:
+def _climbed(model: Any, summary: Any, obs: Observations | None) -> Climbed:
+    """The climb in nats per row, if the lengths of a chain's sequences are remembered or at hand."""
+    known = None if isinstance(summary, Mapping) and "rows_per_item" in summary else obs
+    rows = None if known is None else rows_per_item(known)
+    return climbed(summary, str(model.title()), rows=rows, terms=terms_of(model))
+
+
+def _fitted(subject: Subject) -> list[str]:
     """What was fitted to what, and where it arrived."""
     told = [*_data_facts(subject), *(fit_facts(subject.fit) if subject.fit else [])]
     missing = []
@@ -128,32 +114,45 @@ def _fitted(subject: _Subject) -> list[str]:
         facts(told),
         *(note(text) for text in missing),
         _other_data(subject),
-        f"<p>{EVIDENCE} <i>L</i> = ln p(y) − gap is the bound that was climbed. Its gap, a Kullback–Leibler divergence, is "
-        "never below 0; where it is 0, <i>L</i> is the evidence itself.</p>",
+        f"<p>{EVIDENCE[subject.terms.item]} <i>L</i> = ln p(y) − gap is the bound that was climbed. Its gap, a "
+        "Kullback–Leibler divergence, is never below 0; where it is 0, <i>L</i> is the evidence itself.</p>",
     ]
 
 
-def _data_facts(subject: _Subject) -> list[tuple[str, str]]:
+def _choice(subject: Subject) -> list[str]:
+    fit = subject.fit
+    return [] if fit is None or not fit.choice else choice_section(fit.choice, subject.terms, fit.per)
+
+
+def _chain(subject: Subject) -> list[str]:
+    """Of a chain: its states over the series, and how it moves between them."""
+    if not subject.terms.is_chain:
+        return []
+    return [*(series_section(subject) if subject.obs is not None else []), *moves_section(subject)]
+
+
+def _data_facts(subject: Subject) -> list[tuple[str, str]]:
     seen, d = subject.seen, len(subject.names)
     told = [("model", str(subject.model.title())), ("free parameters", numbers.count(subject.model.n_parameters()))]
     if seen is None:
-        rows = subject.fit.n_items if subject.fit else None
-        return [*told, *([("rows", numbers.count(rows))] if rows else []), ("columns", numbers.count(d))]
-    gaps, cells = int(seen.missing.sum()), seen.n_items * d
-    told += [("rows", numbers.count(seen.n_items)), ("columns", numbers.count(d))]
+        items = subject.fit.n_items if subject.fit else None
+        return [
+            *told,
+            *([(f"{subject.terms.item}s", numbers.count(items))] if items else []),
+            ("columns", numbers.count(d)),
+        ]
+    gaps, cells = int(seen.missing.sum()), seen.n_rows * d
+    told.append(("rows", numbers.count(seen.n_rows)))
+    if subject.terms.is_chain:
+        told.append(("sequences", numbers.count(seen.n_items)))
+    told.append(("columns", numbers.count(d)))
     told.append(("missing cells", f"{gaps:,} of {cells:,} ({numbers.share(gaps / cells)})" if gaps else "none"))
-    if not np.isclose(seen.total_weight, seen.n_items, rtol=1e-12):
-        told.append(("total weight", _weight_text(seen)))
+    if not np.isclose(seen.total_weight, seen.n_rows, rtol=1e-12):
+        told.append(("total weight", weight_text(seen)))
     return told
 
 
-def _weight_text(seen: Survey) -> str:
-    """Σ weight, with decimals only where it has some."""
-    whole = float(seen.total_weight).is_integer()
-    return numbers.count(seen.total_weight) if whole else numbers.parameter(seen.total_weight, 6)
-
-
-def _other_data(subject: _Subject) -> str:
+def _other_data(subject: Subject) -> str:
     """Owns up to data that are not those of the fit."""
     if subject.seen is None or subject.fit is None or subject.fit.evidence is None:
         return ""
@@ -165,7 +164,7 @@ def _other_data(subject: _Subject) -> str:
     )
 
 
-def _columns(subject: _Subject) -> list[str]:
+def _columns(subject: Subject) -> list[str]:
     seen = subject.seen
     if seen is None:
         return []
@@ -186,7 +185,7 @@ def _columns(subject: _Subject) -> list[str]:
     return ["<h2>The columns</h2>", table(caption, heads, rows)]
 
 
-def _kind(subject: _Subject, d: int, is_coded: bool) -> str:
+def _kind(subject: Subject, d: int, is_coded: bool) -> str:
     name = subject.names[d]
     if not is_coded:
         return str((subject.about.get("kinds") or {}).get(name, "number"))
@@ -194,110 +193,36 @@ def _kind(subject: _Subject, d: int, is_coded: bool) -> str:
     return f"{n} categories" if n else "codes"
 
 
-def _components(subject: _Subject) -> list[str]:
+def _components(subject: Subject) -> list[str]:
     """What each component is, in pictures and in words."""
-    model, names, obs = subject.model, subject.names, subject.obs
-    pictures = [profiles(model, names, "Profile of each component", "What each component holds")]
+    model, names, obs, part = subject.model, subject.names, subject.obs, subject.terms.part
+    pictures = [profiles(model, names, f"Profile of each {part}", f"What each {part} holds")]
     wide = ""
     if obs is not None and gaussian_part(model.emission):
         drawn = sample(obs, POINTS)
-        pictures.insert(0, scatter(model, drawn, names, "The data and the components", "", of=obs.n_items))
+        pictures.insert(0, scatter(model, drawn, names, f"The data and the {part}s", "", of=obs.n_rows))
         wide = _pairs(subject, drawn) if has_pairs(model) else ""
     # Words beside the first picture; the others follow.
     shown = [picture for picture in pictures if picture]
     parts = [*shown[:1], _words(model, names), *shown[1:]]
-    return ["<h2>The components</h2>", f'<div class="pair">{"".join(parts)}</div>', wide]
+    return [f"<h2>The {part}s</h2>", f'<div class="pair">{"".join(parts)}</div>', wide]
 
 
 def _words(model: Any, names: Sequence[str]) -> str:
     told = sentences(model, names)
     paragraphs = [f"<p>{chip(component_colour(k))}{escape(text)}</p>" for k, text in enumerate(told)]
-    return f'<div class="words">{"".join(paragraphs)}{note(SCALE) if len(told) > 1 else ""}</div>'
+    scale = note(SCALE.format(part=terms_of(model).part)) if len(told) > 1 else ""
+    return f'<div class="words">{"".join(paragraphs)}{scale}</div>'
 
 
-def _pairs(subject: _Subject, drawn: Observations) -> str:
+def _pairs(subject: Subject, drawn: Observations) -> str:
     columns, _ = gaussian_part(subject.model.emission) or ([], None)
     assert subject.obs is not None
     most = pair_points(len(columns), len(array(subject.model.weights)))
-    shown, of = min(drawn.n_items, most), subject.obs.n_items
-    caption = "Every pair of the columns; on the diagonal each alone, with its components' shares of the density."
+    shown, of = min(drawn.n_rows, most), subject.obs.n_rows
+    caption = (
+        f"Every pair of the columns; on the diagonal each alone, with its {subject.terms.part}s' shares of the density."
+    )
     caption += "" if shown == of else f" {some_of(shown, of)}"
     drawing = figure(pair_figure(subject.model, drawn, subject.names), "Every pair of columns", "pairs", caption)
     return f'<div class="wide pairs" role="region" aria-label="Pair plot" tabindex="0">{drawing}</div>'
-
-
-def _confidence(subject: _Subject) -> list[str]:
-    seen = subject.seen
-    if seen is None or len(seen.held) == 1:
-        return []
-    total = seen.total_weight
-    heads = ["component", *component_heads(len(seen.held))]
-    shares = np.divide(seen.sure, seen.assigned, out=np.full(len(seen.held), np.nan), where=seen.assigned > 0)
-    rows = [
-        table_row("share by responsibility", [numbers.share(v / total) for v in seen.held]),
-        table_row("share of rows most probably its own", [numbers.share(v / total) for v in seen.assigned]),
-        table_row(
-            f"of those, responsibility above {SURE:g}",
-            [numbers.ABSENT if np.isnan(v) else numbers.share(v) for v in shares],
-        ),
-    ]
-    coloured = ", in the colour of the component that holds it" if len(seen.held) <= STACKED else ""
-    caption = f"Every row by the largest of its responsibilities{coloured}."
-    drawing = figure(confidence_figure(seen), "Histogram of the largest responsibility", "confidence", caption)
-    text = (
-        f"{numbers.share(seen.sure_share)} of the rows belong to one component with a probability above {SURE:g}; the "
-        f"average uncertainty (entropy) of a row is {numbers.gap(seen.entropy / total)} nats, where not knowing at all "
-        f"would be ln {len(seen.held)} = {numbers.nats(np.log(len(seen.held)))}."
-    )
-    held = table("How many rows each component holds.", heads, rows)
-    body = f'<div class="pair">{drawing}<div class="held">{held}</div></div>'
-    return ["<h2>How sure the assignment is</h2>", f"<p>{escape(text)}</p>", body]
-
-
-def _climb(subject: _Subject) -> list[str]:
-    fit = subject.fit
-    if fit is None:
-        return []
-    known = any(record.bound is not None for record in fit.trace)
-    repaired = "Repairs on the way: " + "; ".join(fit.repairs) + "." if fit.repairs else "Nothing had to be repaired."
-    return [*(climbs([fit]) if known else ["<h2>The climb</h2>"]), *_restarts(fit), f"<p>{escape(repaired)}</p>"]
-
-
-def _restarts(fit: Climbed) -> list[str]:
-    ends = np.array(fit.restarts)
-    if len(ends) < 2:
-        return ["<p>There was one start. Several (restarts) show whether another would have ended higher.</p>"]
-    near = int((ends >= ends.max() - NEAR).sum())
-    best, near = numbers.nats(ends.max()), int((ends >= ends.max() - NEAR).sum())
-    if near == len(ends):
-        text = f"All {near} starts ended within {NEAR:g} nats per row of the best, {best}: the result does not hang on luck."
-    else:
-        text = (
-            f"{len(ends)} starts ended between {numbers.nats(ends.min())} and {best} nats per row; the best one is kept. "
-            + (f"{near} of them ended" if near > 1 else "No other ended")
-            + f" within {NEAR:g} of it"
-            + ("." if near > 1 else ", so more starts may find something better still.")
-        )
-    caption = "Where each start ended, one below the other in the order they were made; the diamond is the one kept."
-    drawing = figure(restarts_figure(fit.restarts), "Final objective of each restart", "restarts", caption)
-    return ["<h3>Restarts</h3>", f"<p>{escape(text)}</p>", drawing]
-
-
-def _criteria(subject: _Subject) -> list[str]:
-    if subject.seen is None:
-        return []
-    seen = subject.seen
-    c = Criteria.of(subject.model.n_parameters(), seen.log_evidence, seen.entropy, seen.total_weight)
-    values = [("BIC", c.bic), ("AIC", c.aic), ("ICL", c.icl)]
-    text = (
-        "Models of different size, fitted to the same rows and columns, are compared by these; lower is better. All are in "
-        "nats times 2, over all rows together: AIC = −2 · ln p(y) + 2 P; BIC = −2 · ln p(y) + P · ln N, with "
-        f"P = {c.n_parameters:,} free parameters and N = {_weight_text(subject.seen)} rows (their total "
-        "weight); ICL = BIC + 2 · the entropy of the responsibilities, so it prefers components that keep apart. (Some "
-        "programs report them with the other sign.)"
-    )
-    return [
-        "<h2>To compare with other models</h2>",
-        facts([(name, numbers.signed(f"{value:,.2f}")) for name, value in values]),
-        f"<p>{escape(text)}</p>",
-    ]

@@ -16,15 +16,16 @@ SURE = 0.9
 
 @dataclass(frozen=True)
 class Survey:
-    """Sums over the items, each times its weight.
+    """Sums over the rows, each times its weight; `n_items` of them are counted as one in ln p(y) if they are sequences.
 
     `log_evidence` is Σ w ln p(y), `entropy` Σ w H(p(z | y)), both in nats. By component: `held` sums responsibilities,
-    `assigned` the items that it is the most probable one for, `sure` those of them with a responsibility above 0.9;
+    `assigned` the rows that it is the most probable one for, `sure` those of them with a responsibility above 0.9;
     `histogram` (K, 20) sorts them by that responsibility, from 0 to 1. By column (D,): `missing` cells (not weighted),
     `low` and `high`, and `mean` and `sd` of the cells that are there.
     """
 
     n_items: int
+    n_rows: int
     total_weight: float
     log_evidence: float
     entropy: float
@@ -40,12 +41,12 @@ class Survey:
 
     @property
     def evidence(self) -> float:
-        """ln p(y), nats per item."""
+        """ln p(y), nats per row."""
         return self.log_evidence / self.total_weight
 
     @property
     def sure_share(self) -> float:
-        """The share of the items whose component is sure: a responsibility above 0.9."""
+        """The share of the rows whose component is sure: a responsibility above 0.9."""
         return float(self.sure.sum()) / self.total_weight
 
 
@@ -59,14 +60,15 @@ def weighed(model: Any, y: Any, weights: Any = None) -> Observations:
 
 @torch.no_grad()
 def survey(model: Any, y: Any, weights: Any = None) -> Survey:
-    """Look at every item once, a block at a time.  y (N, D) or an Observations"""
+    """Look at every row once, a block at a time.  y (N, D) or an Observations"""
     obs = weighed(model, y, weights)
     columns = obs.columns
     blocks = [_block(model, block) for block in obs.blocks(model.block_rows)]
     sums = {name: sum(block[name] for block in blocks) for name in blocks[0] if name not in ("low", "high")}
     return Survey(
         n_items=obs.n_items,
-        total_weight=obs.total_weight,
+        n_rows=obs.n_rows,
+        total_weight=obs.total_row_weight,
         low=np.fmin.reduce([block["low"] for block in blocks]),
         high=np.fmax.reduce([block["high"] for block in blocks]),
         mean=array(columns.mean),
@@ -77,7 +79,7 @@ def survey(model: Any, y: Any, weights: Any = None) -> Survey:
 
 def _block(model: Any, block: Observations) -> dict[str, Any]:
     q = model.posterior(block)
-    r, w = array(q.marginals), array(block.weights)  # (n, K), (n,)
+    r, w = array(model.row_responsibilities(q)), array(block.as_rows().weights)  # (n, K), (n,)
     best = r.argmax(axis=1)
     largest = np.minimum(r[np.arange(len(r)), best], 1.0)  # Rounding may leave it above 1.
     y = array(block.y)

@@ -12,6 +12,7 @@ from matplotlib.patches import Patch
 
 from onebound.report import numbers
 from onebound.report.style import INK, MUTED, PAPER, colours, dress, isolated, markers, new_figure
+from onebound.report.terms import terms_of
 
 ITERATIONS = 300  # Drawn per algorithm: about one a unit of the picture's width.
 NEAREST = 1e-5  # Nats from the best: nearer than that nobody can tell two models apart.
@@ -40,8 +41,8 @@ def labels(fits: Sequence[Any]) -> list[str]:
 def trace_figure(fits: Sequence[Any], x: Literal["passes", "seconds"] = "passes") -> Figure:
     """L (solid) and ln p(y) (dashed) of all fits against passes or seconds, the gap between them shaded.
 
-    Above: nats per row, from where the climb gets interesting. Below: how far each still is from the best evidence that
-    any of them reached, on a log axis, so that 20 passes of EM and 2,000 of a VAE, a first step and a last, all show; for
+    Above: nats per row (`unit`), from where the climb gets interesting. Below: how far each still is from the best evidence
+    that any of them reached, on a log axis, so that 20 passes of EM and 2,000 of a VAE, a first step and a last, all show; for
     one fit alone the gap is drawn there too.
     """
     climbs = [_climb(fit, label, x) for fit, label in zip(fits, labels(fits), strict=True)]
@@ -56,7 +57,7 @@ def trace_figure(fits: Sequence[Any], x: Literal["passes", "seconds"] = "passes"
             _draw_distance(below, climb, [c.label for c in climbs], best)
         if len(climbs) == 1:
             _draw_gap(below, climbs[0])
-        _finish_above(above, climbs)
+        _finish_above(above, climbs, unit(fits))
         _finish_below(below, climbs, x)
         _legend(figure, above, [climb.label for climb in climbs])
     return figure
@@ -68,7 +69,7 @@ def draw_climbs(axes: Axes, fits: Sequence[Any], x: Literal["passes", "seconds"]
     dress(axes)
     for climb in drawn:
         _draw_climb(axes, climb, [c.label for c in drawn])
-    _finish_above(axes, drawn)
+    _finish_above(axes, drawn, unit(fits))
     axes.set_xlabel(_across(x))
     axes.legend(handles=_meanings(), loc="lower right", frameon=False, labelcolor=INK)
 
@@ -130,8 +131,14 @@ def _draw_gap(axes: Axes, climb: _Climb) -> None:
         axes.legend(loc="upper left", **style)
 
 
-def _finish_above(axes: Axes, climbs: Sequence[_Climb]) -> None:
-    axes.set_ylabel("nats per row")
+def unit(fits: Sequence[Any]) -> str:
+    """What the nats of these fits are per: a row, or a sequence of a chain that was not told how long they are."""
+    first = fits[0]
+    return str(getattr(first, "per", None) or (terms_of(first.model).item if hasattr(first, "model") else "row"))
+
+
+def _finish_above(axes: Axes, climbs: Sequence[_Climb], per: str) -> None:
+    axes.set_ylabel(f"nats per {per}")
     axes.ticklabel_format(axis="y", useOffset=False)
     axes.set_ylim(*_interesting(climbs))
     axes.yaxis.set_major_formatter(lambda value, _: numbers.signed(f"{value:.6g}"))

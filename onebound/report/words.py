@@ -7,12 +7,14 @@ from typing import Any
 import numpy as np
 
 from onebound.report import numbers
+from onebound.report.moves import duration_text, moves_of
 from onebound.report.parameters import Quantity, array, quantities
+from onebound.report.terms import terms_of
 
 MENTIONED = 4  # Columns a sentence: more are read in the table.
 NOTICED, CLEAR, STRONG = 0.2, 0.5, 1.5  # Standard deviations from overall: named at all, plainly, as "very".
 SCALE = (
-    f"Named are the columns on which a component lies farthest from the model's overall mean, at most {MENTIONED}, farthest "
+    f"Named are the columns on which a {{part}} lies farthest from the model's overall mean, at most {MENTIONED}, farthest "
     f"first: slightly is below {CLEAR:g} standard deviations of the column, very (or much) above {STRONG:g}."
 )
 
@@ -34,17 +36,29 @@ def sentences(model: Any, names: Sequence[str]) -> list[str]:
     >>> sentences(m, ["eggs"])[0]
     'Component 1 holds 25\\xa0% of the rows: very high eggs (9.00 against 3.00 overall).'
     """
-    weights, rows = array(model.weights), quantities(model, names)
+    weights, rows, terms = array(model.weights), quantities(model, names), terms_of(model)
     if len(weights) == 1:
-        return ["One component holds all the rows; there is nothing to set it apart from."]
-    return [_sentence(k, weights, rows) for k in range(len(weights))]
+        return [f"One {terms.part} holds all the rows; there is nothing to set it apart from."]
+    moves = moves_of(model)
+    if moves is None:
+        heads = [f"holds {numbers.share(w)} of the rows" if w else "holds no rows: its weight is 0" for w in weights]
+    else:
+        heads = [f"{_long_run(w)} and {_lasting(t)}" for w, t in zip(weights, moves.duration, strict=True)]
+    return [f"{terms.part.capitalize()} {k + 1} {_sentence(k, head, weights, rows)}" for k, head in enumerate(heads)]
 
 
-def _sentence(k: int, weights: np.ndarray, rows: Sequence[Quantity]) -> str:
+def _long_run(share: float) -> str:
+    return f"holds {numbers.share(share)} of the rows in the long run" if share else "comes up no more in the long run"
+
+
+def _lasting(rows: float) -> str:
+    return "is never left" if np.isinf(rows) else f"lasts {duration_text(rows)} rows on average"
+
+
+def _sentence(k: int, head: str, weights: np.ndarray, rows: Sequence[Quantity]) -> str:
     if weights[k] == 0:
-        return f"Component {k + 1} holds no rows: its weight is 0."
+        return f"{head}."
     told = differences(k, weights, rows)
-    head = f"Component {k + 1} holds {numbers.share(weights[k])} of the rows"
     if not rows:
         return f"{head}."
     return f"{head}: {'; '.join(d.phrase for d in told) or 'near the average in every column'}."
