@@ -385,9 +385,8 @@ class GaussianEmission(Emission):
             "diag": lambda: torch.diag_embed(sigma),
             "spherical": lambda: torch.eye(d, dtype=torch.float64) * sigma[:, None, None],
         }[self.covariance_type]()
-        # In standardised units: columns of very different scales would drown the smallest eigenvalue in rounding.
         dense = dense / (self.scale[:, None] * self.scale)
-        if bool((torch.linalg.eigvalsh(dense) <= 0).any()) or not bool(torch.isfinite(mean).all()):
+        if not _positive_definite(dense) or not bool(torch.isfinite(mean).all()):
             raise InputError(f"{type(self).__name__}.assign: covariance must be positive definite and mean finite.")
         self._assign_standard((mean - self.location) / self.scale, dense)
 
@@ -411,6 +410,17 @@ class GaussianEmission(Emission):
             "floor": self.floor,
             **({} if self.ridge is None else {"ridge": self.ridge}),
         }
+
+
+def _positive_definite(covariance: Tensor) -> bool:
+    """Whether all are, by their correlations: different scales would drown the smallest eigenvalue.  (K, D, D)"""
+    variance = covariance.diagonal(dim1=-2, dim2=-1)
+    if not bool((variance > 0).all()):
+        return False
+    if not bool(covariance.tril(-1).any()):
+        return bool(torch.isfinite(variance).all())
+    scale = variance.rsqrt()
+    return bool((torch.linalg.eigvalsh(covariance * scale.unsqueeze(-1) * scale.unsqueeze(-2)) > 0).all())
 
 
 def _observed(x: Tensor) -> Tensor | None:
