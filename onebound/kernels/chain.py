@@ -29,7 +29,8 @@ from onebound.kernels.threads import run
 
 # Bytes of α, e and their like that a thread keeps for one segment.
 SEGMENT_BYTES = 2**25
-MOST_CHUNKS, CHUNK_BYTES = 64, 2**26
+# Rows for which a thread is worth its start, and limits to how many partial sums there are.
+CHUNK_ROWS, MOST_CHUNKS, CHUNK_BYTES = 4096, 64, 2**26
 # Up to how many sequences each is done alone: a step of twelve costs as much as one of some four.
 FEW = 4
 
@@ -131,24 +132,24 @@ def sums(
     found = _empty(rows, len(start), len(lengths), states)
     found.log_partition[lengths == 0] = 0.0
     few = len(order) <= FEW
-    groups = np.array_split(order, len(order) if few else -(-len(order) // TILE)) if len(order) else []
+    lanes = 1 if few else TILE
+    groups = [order[i : i + lanes] for i in range(0, len(order), lanes)]
     pool: list[Buffers] = []
-    parts = [list(part) for part in np.array_split(np.arange(len(groups)), _chunks(len(groups), found)) if len(part)]
-    partial = [found._replace(**{name: np.zeros_like(getattr(found, name)) for name in SHARED}) for _ in parts]
+    parts = np.array_split(np.arange(len(groups)), _chunks(len(groups), int(ends[-1]), found))
+    partial = [_accumulator(found) for _ in parts]
 
     def work(i: int) -> bool:
+        if len(parts[i]) == 0:
+            return True
         buffers = pool.pop() if pool else _buffers(rows, len(start), int(lengths.max()), few)
-        alone = partial[i]._replace(**{name: np.zeros_like(getattr(found, name)) for name in SHARED})
+        alone = _accumulator(found)
         for g in parts[i]:
             _group(rows, shared, ends, weights, groups[g], buffers, statistics, alone, partial[i])
         pool.append(buffers)
         return True
 
     run(work, len(parts), threads)
-    for part in partial:
-        for name in SHARED:
-            getattr(found, name)[...] += getattr(part, name)
-    k = len(start)
+    found, k = _views(sum(flat for flat, _ in partial), found), len(start)
     edges = shared.matrix[:, :k] * found.edges[:k, :k].T
     taken = off_start * (lengths > 0) + off_step * np.maximum(lengths - 1, 0)
     return found._replace(log_partition=found.log_partition + taken, edges=edges)
@@ -179,6 +180,22 @@ def marginals(p: Potentials, weights: Any, threads: int = 1) -> Marginals:
 SHARED = ("first", "edges", "raw", "centred", "scatter")
 
 
+def _accumulator(like: ChainSums) -> tuple[Any, ChainSums]:
+    """Zeros for everything that sequences share, as one vector and as ChainSums."""
+    flat = np.zeros(sum(getattr(like, name).size for name in SHARED))
+    return flat, _views(flat, like)
+
+
+def _views(flat: Any, like: ChainSums) -> ChainSums:
+    """`like` with everything that sequences share in `flat`."""
+    views, at = {}, 0
+    for name in SHARED:
+        part = getattr(like, name)
+        views[name] = flat[at : at + part.size].reshape(part.shape)
+        at += part.size
+    return like._replace(**views)
+
+
 def _empty(rows: Rows, k: int, n: int, states: bool) -> ChainSums:
     d = rows.centred.mean.shape[1]
     gaussian = d > 0
@@ -196,10 +213,11 @@ def _empty(rows: Rows, k: int, n: int, states: bool) -> ChainSums:
     )
 
 
-def _chunks(count: int, found: ChainSums) -> int:
+def _chunks(count: int, n_rows: int, found: ChainSums) -> int:
     """Into how many parts the groups are cut: as the data say, whatever the threads."""
     size = sum(getattr(found, name).nbytes for name in SHARED)
-    return max(1, min(count, MOST_CHUNKS, CHUNK_BYTES // size))
+    most = min(MOST_CHUNKS, CHUNK_BYTES // size)
+    return max(1, min(count, most, -(-n_rows // CHUNK_ROWS)))
 
 
 def _buffers(rows: Rows, k: int, longest: int, few: bool) -> Buffers:
@@ -235,26 +253,25 @@ def _group(
     members: Any,
     buffers: Buffers,
     statistics: bool,
-    alone: ChainSums,
-    total: ChainSums,
+    alone: tuple[Any, ChainSums],
+    total: tuple[Any, ChainSums],
 ) -> None:
     """Add a group's sums to `total`, but those of sequences that must be done in log space."""
+    flat, mine = alone
     firsts, lengths = ends[:-1][members].copy(), (ends[1:] - ends[:-1])[members].copy()
     shares, log_z = weights[members].copy(), np.empty(TILE)
     lost = np.zeros(TILE, np.bool_)
     kernel = group if buffers.e.ndim == 3 else single
     while True:
-        for name in SHARED:
-            getattr(alone, name)[...] = 0.0
+        flat[:] = 0.0
         lost[:] = False
-        kernel(rows, shared, firsts, lengths, shares, buffers, statistics, alone, log_z, lost)
+        kernel(rows, shared, firsts, lengths, shares, buffers, statistics, mine, log_z, lost)
         fine = (lengths > 0) & ~lost[: len(members)]
-        total.log_partition[members[fine]] = log_z[: len(members)][fine]
+        mine.log_partition[members[fine]] = log_z[: len(members)][fine]
         if not lost.any():
             break
-        if alone.states.size:
+        if mine.states.size:
             for n in np.flatnonzero(lost[: len(members)]):
-                alone.states[firsts[n] : firsts[n] + lengths[n]] = 0.0
+                mine.states[firsts[n] : firsts[n] + lengths[n]] = 0.0
         lengths[lost[: len(members)]] = 0
-    for name in SHARED:
-        getattr(total, name)[...] += getattr(alone, name)
+    total[0][:] += flat
