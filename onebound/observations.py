@@ -200,6 +200,15 @@ class Observations:
             return self
         return replace(self, weights=_row_weights(self), lengths=None, first=0, numbers=None, checked_by=None)
 
+    def head(self, rows: int) -> Observations:
+        """The first sequences with at most so many rows together, or as much of the first one."""
+        few = next(self.blocks(rows))
+        if few.n_rows <= rows or few.lengths is None:
+            return few
+        y, lengths = few.y[:rows], torch.tensor([rows])
+        context, allowed = (None if x is None else x[:rows] for x in (few.context, few.allowed))
+        return replace(few, y=y, lengths=lengths, context=context, allowed=allowed, checked_by=None)
+
     def blocks(self, size: int) -> Iterator[Observations]:
         """The items in order, `size` rows at a time, but whole sequences; all at once where they fit."""
         if self.n_rows <= size:
@@ -364,9 +373,9 @@ class Columns:
     def of(obs: Observations, block_rows: int) -> Columns:
         """One pass in blocks; means and squares are merged pairwise (Chan, Golub & LeVeque 1979), so no cancellation."""
         count = mean = square = torch.zeros(obs.n_features, dtype=torch.float64)
-        for block in obs.blocks(block_rows):
+        for block in obs.as_rows().blocks(block_rows):
             y = block.y.to(torch.float64)
-            w = torch.where(y.isnan(), 0.0, _row_weights(block).unsqueeze(-1))  # (n, D)
+            w = torch.where(y.isnan(), 0.0, block.weights.unsqueeze(-1))  # (n, D)
             n = w.sum(0)
             here = (w * y.nan_to_num()).sum(0) / n.clamp_min(1e-300)
             shift, total = here - mean, (count + n).clamp_min(1e-300)

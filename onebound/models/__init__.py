@@ -8,13 +8,21 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from onebound.models.base import Latent, Model
+    from onebound.models.filter import Filter
     from onebound.models.hmm import HMM
     from onebound.models.mixture import Mixture
     from onebound.models.transitions import NeuralTransition
 
-_HOME = {"HMM": "hmm", "Latent": "base", "Mixture": "mixture", "Model": "base", "NeuralTransition": "transitions"}
+_HOME = {
+    "Filter": "filter",
+    "HMM": "hmm",
+    "Latent": "base",
+    "Mixture": "mixture",
+    "Model": "base",
+    "NeuralTransition": "transitions",
+}
 
-__all__ = ["HMM", "Latent", "Mixture", "Model", "NeuralTransition"]
+__all__ = ["HMM", "Filter", "Latent", "Mixture", "Model", "NeuralTransition"]
 
 
 def __getattr__(name: str) -> Any:

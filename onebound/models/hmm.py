@@ -250,7 +250,7 @@ class HMM(EmittingModel):
         rows = obs.as_rows()
         mixture = Mixture(self.emission, keep_infeasible=True).initialize(rows, generator, how)
         self.prepared.fill_(True)
-        few = next(obs.blocks(start.SEED_ROWS))
+        few = obs.head(start.SEED_ROWS)
         if how is None or isinstance(how, str):
             near = mixture.posterior(few.as_rows()).marginals  # (R, K)
         else:
