@@ -1,19 +1,15 @@
 """scikit-learn's own tests of GaussianMixture, out of its wheel, run on ours; and its checks of any estimator, on all five."""
 
-import os
-import subprocess
-import sys
 import warnings
 from pathlib import Path
-from xml.etree import ElementTree
 
 import pytest
+from foreign_tests import outcomes
 from sklearn.base import BaseEstimator
 from sklearn.utils.estimator_checks import check_estimator
 
 from onebound.estimators import BernoulliMixture, GaussianMixture, LatentClass, MixedMixture, PoissonMixture
 
-HERE = Path(__file__).parent
 LEAST = (
     68  # what must pass, of the 77 tests that run without optional packages (scikit-learn's own class passes them all)
 )
@@ -31,39 +27,9 @@ FAIL_AND_MAY = {
 }
 
 
-def outcomes(folder: Path) -> dict[str, str]:
-    """Every test of scikit-learn's file with "passed", "failed" or "skipped"."""
-    report = folder / "report.xml"
-    environment = {
-        **os.environ,
-        "PYTHONPATH": os.pathsep.join([str(HERE), str(HERE.parent.parent), os.environ.get("PYTHONPATH", "")]),
-        "SKLEARN_RUN_FLOAT32_TESTS": "1",
-        "SKLEARN_TESTS_GLOBAL_RANDOM_SEED": "42",
-        "OMP_NUM_THREADS": "1",
-        "PYTEST_ADDOPTS": "",
-    }
-    (folder / "pytest.ini").write_text("[pytest]\n")  # none of our own options there
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
-    command += [
-        "-p",
-        "swapped_class",
-        f"--junitxml={report}",
-        "--pyargs",
-        "sklearn.mixture.tests.test_gaussian_mixture",
-    ]
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
-    assert report.exists(), done.stdout + done.stderr
-    seen = {}
-    for case in ElementTree.parse(report).getroot().iter("testcase"):
-        kinds = {child.tag for child in case}
-        seen[case.get("name", "")] = (
-            "failed" if kinds & {"failure", "error"} else "skipped" if "skipped" in kinds else "passed"
-        )
-    return seen
-
-
 def test_scikit_learns_own_tests_fail_only_where_they_reach_for_private_parts(tmp_path: Path) -> None:
-    seen = outcomes(tmp_path)
+    settings = {"SKLEARN_RUN_FLOAT32_TESTS": "1", "SKLEARN_TESTS_GLOBAL_RANDOM_SEED": "42"}
+    seen = outcomes(tmp_path, "sklearn.mixture.tests.test_gaussian_mixture", "swapped_class", **settings)
     failed = {name for name, outcome in seen.items() if outcome == "failed"}
     assert failed == set(FAIL_AND_MAY)
     passed = sum(outcome == "passed" for outcome in seen.values())
