@@ -43,15 +43,18 @@ def _series_caption(subject: Subject) -> str:
         "Bands: the most probable path (above), and the probability of each state given the whole sequence (below)."
     ]
     if 0 < len(drawn) < d:
-        told.append(f"Above them the {len(drawn)} of {d} columns on which the states differ most.")
+        which = "column" if len(drawn) == 1 else f"{len(drawn)} columns"
+        told.append(f"Above them the {which} of {d} on which the states differ most.")
     if obs.n_items > len(shown):
         told.append(f"The first {SEQUENCES} of {obs.n_items:,} sequences.")
     size = max(one.rows_per_band for one in shown)
     if size > 1:
         told.append(
-            f"Each place stands for {'up to ' if len(shown) > 1 else ''}{size:,} rows: a series is drawn from the lowest to "
-            "the highest of their values, with the mean as a line, and a band is as full of a colour as they are of the state."
+            f"Each place stands for {'up to ' if len(shown) > 1 else ''}{size:,} rows, and is as full of a colour as they are "
+            "of the state."
         )
+        if drawn:
+            told.append("A column is drawn from the lowest to the highest of their values, with the mean as a line.")
     return " ".join(told)
 
 

@@ -9,11 +9,13 @@ from typing import Any
 from onebound.errors import InputError
 from onebound.observations import Observations
 from onebound.report import numbers
+from onebound.report.climbed import Climbed, climbed
 from onebound.report.markup import document, figure, note, table, table_row, write_whole
 from onebound.report.parameters import gaussian_part
 from onebound.report.pictures import POINTS, sample, scatter_figure
 from onebound.report.sections import EVIDENCE, WHY, climbs, footer, parameters, plans, profiles, scatter
 from onebound.report.style import colours
+from onebound.report.terms import Terms, rows_per_item, terms_of
 from onebound.report.traces import labels
 
 NEAR = 1e-3  # Nats per row: what counts as having arrived.
@@ -43,16 +45,19 @@ def write_comparison(
 
 def comparison_page(title: str, fits: Sequence[Any], y: Any, names: Sequence[str], subtitle: str | None = None) -> str:
     """The text of that page."""
-    best, obs = best_fit(fits), Observations.of(y)
+    model = fits[0].model
+    obs, terms = model.observe(y), terms_of(model)
+    told = [climbed(fit, str(model.title()), rows=rows_per_item(obs), terms=terms) for fit in fits]
+    best = best_fit(told)
     sections = [
         f"<h1>{escape(title)}</h1>",
         f'<p class="subtitle">{escape(subtitle)}</p>' if subtitle else "",
-        *_explanation(fits),
-        *_results(fits, best),
-        *climbs(fits),
-        *_data(fits, best, sample(obs, POINTS), names, obs.n_items),
+        *_explanation(told, terms, obs.n_rows),
+        *_results(told, best, terms),
+        *climbs(told),
+        *_data(fits, best, sample(obs, POINTS), names, obs.n_rows),
         *parameters(fits[best].model, names, f"The best fit, {labels(fits)[best]}, in the units of the data."),
-        *plans(fits),
+        *plans(told),
         footer(subtitle),
     ]
     return document(title, "\n".join(section for section in sections if section))
@@ -70,27 +75,28 @@ def passes_until_near(fit: Any, target: float) -> float | None:
     return next((r.passes for r in fit.trace if r.bound is not None and r.bound >= target - NEAR), None)
 
 
-def _explanation(fits: Sequence[Any]) -> list[str]:
+def _explanation(fits: Sequence[Climbed], terms: Terms, n_rows: int) -> list[str]:
     starts = [record.evidence for fit in fits for record in fit.trace[:1]]
-    together = None not in starts and max(starts) - min(starts) < TIED
-    n = numbers.count(fits[0].n_items)
+    known = [value for value in starts if value is not None]
+    together = len(known) == len(starts) and max(known) - min(known) < TIED
+    n = numbers.count(n_rows)
     whom = "Every algorithm on this page fits" if len(fits) > 1 else "The algorithm on this page fits"
     return [
         f"<p>{whom} the same model to the same {n} rows{', from the same start,' if together else ''} by raising the same "
-        f"number: the bound <i>L</i>. {EVIDENCE} To raise it, an algorithm "
-        "needs to guess which component each row came from, and <i>L</i> is the evidence less a penalty for a wrong guess: "
+        f"number: the bound <i>L</i>. {EVIDENCE[terms.item]} To raise it, an algorithm "
+        f"needs to guess which {terms.part} each row came from, and <i>L</i> is the evidence less a penalty for a wrong guess: "
         "<i>L</i> = ln p(y) − gap. That <i>gap</i>, a Kullback–Leibler divergence, is never below 0. Where it is 0, the "
         "guess is the exact posterior and <i>L</i> tells the whole truth; where it is wide, the model is better than its "
         "<i>L</i> says.</p>"
     ]
 
 
-def _results(fits: Sequence[Any], best: int) -> list[str]:
+def _results(fits: Sequence[Any], best: int, terms: Terms) -> list[str]:
     called = list(zip(fits, labels(fits), strict=True))
     heads = ["algorithm", "L", "ln p(y)", "gap", "passes", "seconds", "why it stopped"]
     rows = [_result(fit, label, labels(fits), "best" if i == best else "") for i, (fit, label) in enumerate(called)]
     caption = "L, ln p(y) and the gap in nats per row, of the parameters that were returned; in bold the best of them."
-    repaired = [note(f"{label} repaired: {'; '.join(fit.repairs)}.") for fit, label in called if fit.repairs]
+    repaired = [note(f"{label} repaired: {terms.own('; '.join(fit.repairs))}.") for fit, label in called if fit.repairs]
     return [
         "<h2>Where each one arrived</h2>",
         table(caption, heads, rows, style="results"),
@@ -128,9 +134,9 @@ def _pace(fits: Sequence[Any], best: int) -> str:
 
 def _data(fits: Sequence[Any], best: int, drawn: Observations, names: Sequence[str], n_rows: int) -> list[str]:
     model, label = fits[best].model, labels(fits)[best]
-    parts = []
+    parts, part = [], terms_of(model).part
     if gaussian_part(model.emission):
-        told = f"The data and the components of {label}", f"The best fit, {label}. "
+        told = f"The data and the {part}s of {label}", f"The best fit, {label}. "
         parts.append(scatter(model, drawn, names, *told, of=n_rows))
         small = [
             _small_scatter(fit, other, i, drawn, names)
@@ -138,11 +144,11 @@ def _data(fits: Sequence[Any], best: int, drawn: Observations, names: Sequence[s
             if i != best
         ]
         parts.append(f'<div class="small">{"".join(small)}</div>' if small else "")
-    parts.append(profiles(model, names, f"Profile of each component, {label}", f"The components as {label} found them"))
-    return ["<h2>The data and the components</h2>", f'<div class="pair">{"".join(parts)}</div>']
+    parts.append(profiles(model, names, f"Profile of each {part}, {label}", f"The {part}s as {label} found them"))
+    return [f"<h2>The data and the {part}s</h2>", f'<div class="pair">{"".join(parts)}</div>']
 
 
 def _small_scatter(fit: Any, label: str, number: int, y: Any, names: Sequence[str]) -> str:
-    caption = f"{label}: ln p(y) = {numbers.nats(fit.evidence)}"
+    caption = f"{label}: ln p(y) = {numbers.nats(climbed(fit, rows=rows_per_item(y)).evidence)}"
     drawing = scatter_figure(fit.model, y, names, width=SMALL, points=SMALL_POINTS)
-    return figure(drawing, f"The data and the components of {label}", f"small-{number}", caption)
+    return figure(drawing, f"The data and the {terms_of(fit.model).part}s of {label}", f"small-{number}", caption)

@@ -19,7 +19,7 @@ ACROSS = 400  # Bands side by side: with more rows than that, several share one.
 SEQUENCES = 3  # Drawn: the first ones.
 COLUMNS = 2  # Drawn of each: those on which the states differ most.
 SERIES_WIDTH = 8.4  # Inches.
-HEIGHTS = {"column": 1.15, "band": 0.22}
+COLUMN_HEIGHT, BAND_HEIGHT, FULL_BAND_HEIGHT = 1.15, 0.22, 0.45  # Inches; a band that several rows share is higher.
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,8 @@ def series_figure(model: Any, y: Any, names: Sequence[str]) -> Figure:
     """
     shown = first_series(model, y)
     columns = telling_columns(model, shown)
-    tall = [*([HEIGHTS["column"]] * len(columns)), HEIGHTS["band"], HEIGHTS["band"]]
+    band = BAND_HEIGHT if all(one.rows_per_band == 1 for one in shown) else FULL_BAND_HEIGHT
+    tall = [*([COLUMN_HEIGHT] * len(columns)), band, band]
     with isolated():
         figure = new_figure(0.35 + len(shown) * (sum(tall) + 0.55), SERIES_WIDTH)
         grids = figure.subfigures(len(shown), 1, squeeze=False)[:, 0]
@@ -83,6 +84,7 @@ def series_figure(model: Any, y: Any, names: Sequence[str]) -> Figure:
             _draw_bands(axes[-1], one, one.probability, "probability")
             axes[-1].set_xlim(0.5, len(one.y) + 0.5)
             axes[-1].set_xlabel("row" if len(shown) == 1 else f"row of sequence {i + 1}")
+            part.align_ylabels(axes)
             axes[-1].xaxis.set_major_formatter(lambda value, _: numbers.count(round(value)))
         _legend(figure, shown[0].probability.shape[1])
     return figure
