@@ -101,8 +101,11 @@ class HMMEstimator(FittedHMM):
             letters = getattr(self, option)
             if not set(letters) <= set(self.letters):
                 raise InputError(f"{name}: {option} must be letters among {''.join(self.letters)}, got {letters!r}.")
-        if self.implementation not in ("log", "scaling"):
-            raise InputError(f"{name}: implementation must be 'log' or 'scaling', got {self.implementation!r}.")
+        for option, words in (("implementation", ("log", "scaling")), ("missing", ("error", "marginalize"))):
+            if getattr(self, option, words[0]) not in words:
+                raise InputError(
+                    f"{name}: {option} must be {words[0]!r} or {words[1]!r}, got {getattr(self, option)!r}."
+                )
 
     def _start_monitor(self) -> None:
         if type(self.monitor_) is ConvergenceMonitor:  # one of the user's own has its own limits

@@ -146,7 +146,7 @@ class GaussianHMM(HMMEstimator):
     def _get_n_fit_scalars_per_param(self) -> dict[str, int]:
         k, d = self.n_components, self.n_features
         triangle = d * (d + 1) // 2
-        covariances = {"spherical": k, "diag": k * d, "full": k * triangle, "tied": triangle}[self.covariance_type]
+        covariances = {"spherical": k, "diag": k * d, "full": k * triangle, "tied": triangle}[self._form.name]
         return {**self._chain_scalars(), "m": k * d, "c": covariances}
 
     # --- the model -------------------------------------------------------------------------------------------------

@@ -169,7 +169,7 @@ class GMMHMM(HMMEstimator):
         """How many numbers each letter stands for; of the weights hmmlearn counts those of one state alone."""
         k, m, d = self.n_components, self.n_mix, self.n_features
         triangle = d * (d + 1) // 2
-        covariances = {"spherical": m, "diag": m * d, "full": m * triangle, "tied": triangle}[self.covariance_type]
+        covariances = {"spherical": m, "diag": m * d, "full": m * triangle, "tied": triangle}[self._form.name]
         return {**self._chain_scalars(), "m": k * m * d, "c": k * covariances, "w": m - 1}
 
     # --- the model -------------------------------------------------------------------------------------------------
