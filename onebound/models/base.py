@@ -144,17 +144,22 @@ class Model(nn.Module, ABC):
                 "block at a time: for block in obs.blocks(65_536)."
             )
         posterior = self.latents()[0].structure(self.log_potentials(obs))
-        if not self.keep_infeasible:
-            bad = (posterior.infeasible & (obs.weights > 0)).nonzero().flatten()
-            if len(bad):
-                named = [f"{obs.number(n)}{posterior.why_infeasible(n)}" for n in bad[:5].tolist()]
-                shown = ", ".join(named) + (", …" if len(bad) > 5 else "")
-                raise Infeasible(
-                    f"{type(self).__name__}.posterior: every item must have some z that can make it, but ln p(y) = −inf "
-                    f"for {len(bad)} of {len(obs.weights)} items ({shown}). Give the emission a prior, so that no "
-                    "probability is exactly 0, or keep_infeasible=True to see −inf."
-                )
+        self.require_feasible(posterior, obs)
         return posterior
+
+    def require_feasible(self, posterior: Structure, obs: Observations) -> None:
+        """Raise Infeasible naming the items that nothing can make, unless they are to be kept."""
+        if self.keep_infeasible:
+            return
+        bad = (posterior.infeasible & (obs.weights > 0)).nonzero().flatten()
+        if len(bad):
+            named = [f"{obs.number(n)}{posterior.why_infeasible(n)}" for n in bad[:5].tolist()]
+            shown = ", ".join(named) + (", …" if len(bad) > 5 else "")
+            raise Infeasible(
+                f"{type(self).__name__}.posterior: every item must have some z that can make it, but ln p(y) = −inf "
+                f"for {len(bad)} of {len(obs.weights)} items ({shown}). Give the emission a prior, so that no "
+                "probability is exactly 0, or keep_infeasible=True to see −inf."
+            )
 
     def evidence(self, y: Any) -> Tensor:
         """ln p(y), differentiable in y, context and parameters.  (N,), nats"""

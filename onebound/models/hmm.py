@@ -8,6 +8,7 @@ M step:      π ∝ Σ p(z₁ = k), A[i, j] ∝ Σ_t p(z_{t−1} = i, z_t = j) (
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Self
 
 import torch
@@ -151,43 +152,46 @@ class HMM(EmittingModel):
 
     @torch.no_grad()
     def exact_pass(self, obs: Observations, *, statistics: bool) -> ExactSums | None:
-        """The emission's fused pass over whole sequences, where it has one for these data.
+        """The emission's fused pass over whole sequences where it has one for these data, else one kernel call a block.
 
-        There H(q) = ln p(y) − E_q ln p(z, y), from the sums. Sequences that the fused pass cannot do go the ordinary way.
+        There H(q) = ln p(y) − E_q ln p(z, y), from the sums. None where the sums do not stand for the data.
         """
         moves = self.transition
-        if isinstance(moves, NeuralTransition) or not self.emission.sufficient:
+        if isinstance(moves, NeuralTransition) or not self.emission.sufficient or obs.y.device.type != "cpu":
             return None
-        obs = self.observe(obs)
+        obs, sums = self.observe(obs), _Sums()
         start, steps = self.initial.log_probabilities(), moves.log_probabilities()
-        found = self.emission.chain_pass(obs, start, steps, statistics=statistics)
-        if found is None:
-            return None
-        others = found.log_partition.isnan()
-        if bool(others.all()):
-            return None
-        weights, log_z = obs.weights.masked_fill(others, 0.0), found.log_partition.masked_fill(others, 0.0)
-        weight, evidence = float(weights.sum()), float(weighted_total(weights, log_z))
-        scale = float(weighted_total(weights, 1 + log_z.abs()))
-        summed: Statistics | None = None
-        if found.emission is not None:
-            sums: dict[str, Tensor | Statistics] = {
-                "weight": torch.tensor(weight, dtype=torch.float64),
-                "entropy": torch.zeros((), dtype=torch.float64),
-                "initial": found.initial,
-                "emission": found.emission,
-                "transition": found.transition,
-            }
-            entropy = evidence - self.expected_log_joint(Statistics(sums))
-            summed = Statistics({**sums, "entropy": entropy})
-        if bool(others.any()):
-            rest = obs.select(others.nonzero().flatten())
-            q = self.posterior(rest)
-            weight += rest.total_weight
-            evidence += float(weighted_total(rest.weights, q.log_partition))
-            scale += float(weighted_total(rest.weights, 1 + q.log_partition.abs()))
-            summed = None if summed is None else summed + self.statistics(rest, q)
-        return ExactSums(weight, evidence, 0.0, scale, None, summed)
+        fused = self.emission.chain_pass(obs, start, steps, statistics=statistics)
+        if fused is not None:
+            done = ~fused.log_partition.isnan()
+            sums.add(fused.log_partition.masked_fill(~done, 0.0), obs.weights * done)
+            if fused.emission is not None:
+                sums.statistics = self._collected(sums.weight, fused.initial, fused.transition, fused.emission)
+            obs = obs.select((~done).nonzero().flatten())
+        for block in obs.blocks(self.block_rows) if obs.n_items else ():
+            q = Chain(self.log_potentials(block))
+            used, weight = q.summed(block.weights), block.total_weight
+            self.require_feasible(q, block)
+            sums.add(q.log_partition, block.weights)
+            if statistics:
+                emission = self.emission.statistics(block.y, used.unary)
+                here = self._collected(weight, used.start, used.transition, emission)
+                sums.statistics = here if sums.statistics is None else sums.statistics + here
+        if sums.statistics is not None:
+            entropy = sums.evidence - self.expected_log_joint(sums.statistics)
+            sums.statistics = Statistics({**sums.statistics.sums, "entropy": entropy})
+        return ExactSums(sums.weight, sums.evidence, 0.0, sums.scale, None, sums.statistics)
+
+    def _collected(self, weight: float, initial: Tensor, transition: Tensor, emission: Statistics) -> Statistics:
+        """What `statistics` collects, the entropy still to come."""
+        sums: dict[str, Tensor | Statistics] = {
+            "weight": torch.tensor(weight, dtype=torch.float64),
+            "entropy": torch.zeros((), dtype=torch.float64),
+            "initial": initial,
+            "emission": emission,
+            "transition": transition,
+        }
+        return Statistics(sums)
 
     # --- the M step ------------------------------------------------------------------------------------------------
 
@@ -311,6 +315,22 @@ class HMM(EmittingModel):
             name: prior_from(config[name]) for name in ("prior", "initial_prior") if name in config
         }
         return cls(emission_from(config["emission"]), keep_infeasible=config.get("keep_infeasible", False), **options)
+
+
+@dataclass
+class _Sums:
+    """Σ weight · (1, ln p(y), 1 + |ln p(y)|), and statistics."""
+
+    weight: float = 0.0
+    evidence: float = 0.0
+    scale: float = 0.0
+    statistics: Statistics | None = None
+
+    def add(self, log_partition: Tensor, weights: Tensor) -> None:
+        """Take in some sequences."""
+        self.weight += float(weights.sum())
+        self.evidence += float(weighted_total(weights, log_partition))
+        self.scale += float(weighted_total(weights, 1 + log_partition.abs()))
 
 
 def stationary(transition: Tensor, initial: Tensor) -> Tensor:

@@ -52,6 +52,17 @@ def marginals(w: ChainPotentials, weights: Tensor) -> ChainPotentials:
     return w.with_parts(_Marginals.apply(*w.parts, w.lengths, weights))
 
 
+@torch.no_grad()
+def together(w: ChainPotentials, weights: Tensor) -> tuple[Tensor, ChainPotentials]:
+    """ln Z (N,) and the weighted marginals, without a gradient."""
+    if _elsewhere(w):
+        return log_partition(w), marginals(w, weights)
+    found = _kernel_marginals(w.parts, w.lengths, weights)
+    row_weights = weights.repeat_interleave(w.lengths).unsqueeze(-1).numpy()
+    used = _like(w.parts, found.first, found.edges, found.states * row_weights)
+    return torch.from_numpy(found.log_partition), w.with_parts(used)
+
+
 def best_paths(w: ChainPotentials, count: int) -> tuple[Tensor, Tensor]:
     """The best paths and their potentials.  (count, R), (count, N)"""
     from onebound.kernels import chain_paths
