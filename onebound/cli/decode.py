@@ -9,7 +9,7 @@ from onebound.cli.files import check_table_output
 from onebound.cli.options import DATA, FILE, NEW_DATA, OUTPUT_TABLE
 from onebound.errors import InputError
 
-EXAMPLE = """onebound decode m.safetensors series.csv -o states.csv"""
+EXAMPLE = """onebound decode hmm.safetensors series.csv -o states.csv"""
 
 
 @click.command(cls=Command, name="decode", example=EXAMPLE)

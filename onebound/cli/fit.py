@@ -24,7 +24,8 @@ from onebound.cli.writing import check_outputs
 
 EXAMPLE = """onebound fit gaussian-mixture faithful.csv --components 2 -o m.safetensors
 onebound fit mixed-mixture penguins.csv -k 3 --missing marginalize
-onebound fit gaussian-mixture faithful.csv -k 1..4 --report choice.html"""
+onebound fit gaussian-mixture faithful.csv -k 1..4 --report choice.html
+onebound fit poisson-hmm series.csv --states 2 --sequence-column day"""
 
 RUN = ("max_iter", "tol", "batch_size", "max_seconds", "init", "restarts")
 

@@ -134,6 +134,7 @@ def test_a_closed_pipe_is_silent_for_tables(shell: Shell, faithful: str, tmp_pat
 
 
 PENGUINS = "kind,length,mass\n" + "".join(f"{'ab'[i % 2]},{i % 7}.5,{'' if i == 9 else i}\n" for i in range(40))
+SERIES = "day,count\n" + "".join(f"{'ab'[i // 20]},{i % 3 + 6 * (i // 8 % 2)}\n" for i in range(40))
 VOTES = "a,b\n" + "0,1\n1,0\n1,1\n" * 10
 
 
@@ -141,6 +142,9 @@ VOTES = "a,b\n" + "0,1\n1,0\n1,1\n" * 10
 def test_the_examples_of_the_help_run(shell: Shell, faithful: str, command: str) -> None:
     Path("penguins.csv").write_text(PENGUINS)
     Path("votes.csv").write_text(VOTES)
+    Path("series.csv").write_text(SERIES)
+    states = ("fit", "poisson-hmm", "series.csv", "--sequence-column", "day", "-o", "hmm.safetensors")
+    assert shell(*states).exit_code == 0
     keep = ("--checkpoint", "run.checkpoint", "--every", "0s")
     assert shell("fit", "gaussian-mixture", faithful, "-o", "m.safetensors", *keep).exit_code == 0
     for line in main.commands[command].example.splitlines():  # type: ignore[attr-defined]
