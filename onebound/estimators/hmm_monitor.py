@@ -82,14 +82,17 @@ class ConvergenceMonitor:
 class Owner(Protocol):
     """What the model of a climb asks of its estimator."""
 
+    startprob_: np.ndarray
+    transmat_: np.ndarray
+
     def log_prior(self) -> float:
         """ln p(Θ), nats, up to a constant."""
 
     def _do_mstep(self, stats: Statistics) -> list[str]:
         """The M step on the estimator's attributes; the repairs made."""
 
-    def _write(self, model: HMM) -> HMM:
-        """The attributes as the model's parameters."""
+    def _emission_parameters(self) -> dict[str, Any]:
+        """The attributes as the emission's `assign` takes them."""
 
     def _inexact(self) -> str:
         """Why its M step does not end at the maximum; "" where it does."""
@@ -104,6 +107,7 @@ class OwnedHMM(HMM):
     def __init__(self, emission: Emission, owner: Owner) -> None:
         super().__init__(emission)
         self.owner = owner
+        self._log_prior: Tensor | None = None  # of the parameters of the moment: two records ask for it
 
     def parts(self) -> list[Part]:
         """HMM's, with what the estimator says of its M step."""
@@ -112,13 +116,20 @@ class OwnedHMM(HMM):
     @torch.no_grad()
     def maximize(self, statistics: Statistics, *, partial: bool = False) -> list[str]:
         """The estimator's M step."""
-        repairs = self.owner._do_mstep(statistics)
-        self.owner._write(self)
+        owner = self.owner
+        repairs = owner._do_mstep(statistics)
+        self._log_prior = None
+        # As `assign` does, less its checks: what an M step leaves needs none, and small data are fitted in no time.
+        self.initial.assign(torch.from_numpy(owner.startprob_))
+        self._matrix("maximize").assign(torch.from_numpy(owner.transmat_))
+        self.emission.assign(**owner._emission_parameters())  # type: ignore[operator]
         return repairs
 
     def log_prior(self) -> Tensor:
         """The estimator's prior."""
-        return torch.tensor(self.owner.log_prior(), dtype=torch.float64)
+        if self._log_prior is None:
+            self._log_prior = torch.tensor(self.owner.log_prior(), dtype=torch.float64)
+        return self._log_prior
 
     @property
     def rounding(self) -> float:
