@@ -20,6 +20,9 @@ from onebound.numerics import INF, Simplex, weighted
 from onebound.observations import Columns
 from onebound.statistics import Statistics
 
+# Symbols in all columns beyond which rows are not spelled out as zeros and ones, and the columns of what stands for them.
+MANY_SYMBOLS, PROJECTED = 1024, 64
+
 
 class TableEmission(Emission):
     """G groups of V symbols, a distribution each, for every component. Abstract.
@@ -151,6 +154,43 @@ class Categorical(TableEmission):
     def probability(self) -> Tensor:
         """p(symbol v in column d | k).  (K, D, V)"""
         return self.table.probabilities().detach()
+
+    def log_prob(self, y: Tensor, context: Tensor | None = None) -> Tensor:
+        """ln p(y | k), nats, −inf where y holds a symbol that k cannot make: looked up, whatever V is.  (N, D) → (N, K)"""
+        log_p = torch.nn.functional.pad(self.table.log_probabilities(), (0, 1))  # a missing cell has ln p = 0
+        by_column = log_p.permute(1, 2, 0)  # (D, V + 1, K)
+        codes = self._codes(y)
+        out = by_column[0].index_select(0, codes[:, 0])
+        for d in range(1, self.n_features):
+            out = out + by_column[d].index_select(0, codes[:, d])
+        return out
+
+    def statistics(self, y: Tensor, weights: Tensor) -> Statistics:
+        """Expected counts (K, D, V): each row's weights are added where its code is."""
+        codes, k = self._codes(y), self.n_components
+        nothing = weights.new_zeros(self.n_symbols_max + 1, k)
+        counts = [nothing.index_add(0, codes[:, d], weights)[:-1].T for d in range(self.n_features)]
+        return Statistics({"counts": torch.stack(counts, 1), "base": torch.zeros(k, dtype=torch.float64)})
+
+    def _codes(self, y: Tensor) -> Tensor:
+        """Whole numbers, V where a cell is missing.  (N, D)"""
+        return y.to(torch.float64).nan_to_num(nan=self.n_symbols_max).long()
+
+    @property
+    def row_cells(self) -> int:
+        """A code for each column."""
+        return self.n_features
+
+    def coordinates(self, y: Tensor) -> Tensor:
+        """One-hot rows; where there are many symbols, a fixed random projection, in which they are as far apart.  (N, F)"""
+        symbols = self.n_groups * self.n_symbols_max
+        if symbols <= MANY_SYMBOLS:
+            return super().coordinates(y)
+        shape = (self.n_features, self.n_symbols_max + 1, PROJECTED)
+        place = torch.randn(shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0)) / PROJECTED**0.5
+        place[:, -1] = 0.0
+        codes = self._codes(y)
+        return torch.stack([place[d][codes[:, d]] for d in range(self.n_features)]).sum(0)
 
     def counts(self, y: Tensor) -> Tensor:
         """One-hot, all 0 for a missing cell."""
