@@ -130,17 +130,32 @@ def phage(folder: Path) -> Iterator[str]:
     with gzip.open(folder / "lambda_phage.fa.gz", "rt") as file:
         text = "".join(line.strip() for line in file if not line.startswith(">"))
     y = np.array(["ACGT".index(c) for c in text], dtype=float)[:, None]
+    yield "Started from windows of 100, 300, 1,000 and 3,000 bases, sorted by their share of G + C; the best of the four."
+    yield ""
     yield "| states | ln p | BIC | share of G + C by state | expected bases in a state |"
     yield "|---|---|---|---|---|"
     for k in (1, 2, 3, 4):
-        model = HMM(ob.emissions.Categorical(k, [4]))
-        fit = fitted(model, y, starts=5)
+        models = [HMM(ob.emissions.Categorical(k, [4])) for _ in WINDOWS]
+        fits = [ob.fit(m, y, init=windows(y, w, k), max_iter=300) for m, w in zip(models, WINDOWS, strict=True)]
+        fit = max(fits, key=total)
+        model = fit.model
         bic = -2 * total(fit) + model.n_parameters() * math.log(len(y))
         gc = model.emission.probability[:, 0, 1:3].sum(-1)
         order = gc.argsort()
         shares = ", ".join(f"{gc[i]:.3f}" for i in order)
         stays = ", ".join("–" if k == 1 else f"{1 / (1 - model.transition_matrix[i, i]):,.0f}" for i in order)
         yield f"| {k} | {total(fit):.1f} | {bic:.0f} | {shares} | {stays} |"
+
+
+WINDOWS = (100, 300, 1_000, 3_000)
+
+
+def windows(y: np.ndarray, size: int, k: int) -> torch.Tensor:
+    """States to start from: windows of `size` bases in k groups by their share of G + C."""
+    gc = np.isin(y[:, 0], (1, 2))
+    shares = np.array([gc[i : i + size].mean() for i in range(0, len(gc), size)])
+    groups = shares.argsort().argsort() * k // len(shares)
+    return torch.from_numpy(np.repeat(groups, size)[: len(gc)])
 
 
 RUNS = {

@@ -1,9 +1,9 @@
 """Tagging without a tag: a categorical HMM of 17 states on Universal Dependencies' English EWT treebank.
 
-`python examples/tagging.py TRAIN.conllu.gz DEV.conllu.gz` (github.com/UniversalDependencies/UD_English-EWT) fits it from counts of
-the true tags, then without them by EM and by EG (Adam on mini-batches) from the same random start, and prints nats per token and
-how many tokens of DEV get their tag: with the states' own names for the counts, else many-to-one (each state named after the
-tag that it meets most often in TRAIN).
+`python examples/tagging.py TRAIN.conllu.gz DEV.conllu.gz` (github.com/UniversalDependencies/UD_English-EWT) fits it from counts
+of the true tags, then without them by EM and by EG (Adam on mini-batches) from the same random start, and prints nats per token
+and how many tokens of DEV get their tag: with the states' own names for the counts, else many-to-one (each state named after
+the tag that it meets most often in TRAIN).
 """
 
 from __future__ import annotations
@@ -98,8 +98,8 @@ def main() -> None:
     right = float((counted.posterior(dev.observations()).argmax.numpy() == dev.tags).mean())
     row("counts of the true tags", counted, 1, time.perf_counter() - begin, right)
     start = model()
-    shares = 1 + 0.1 * torch.rand(len(train.tags), k, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    start.initialize(train.observations(), how=shares)
+    by_word = torch.rand(len(words), k, dtype=torch.float64, generator=torch.Generator().manual_seed(0)) ** 3
+    start.initialize(train.observations(), how=by_word[train.words[:, 0]])
     for name, algorithm, options in (
         ("EM", ob.EM(), {"max_iter": PASSES}),
         ("EG, Adam on 256 sentences at a time", ob.EG("adam", lr=0.05), {"max_iter": PASSES, "batch_size": 256}),
