@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from onebound.errors import NonFinite
 
 INF = float("inf")
+# Numbers up to which a table's logarithms are normalised by one thread.
+SMALL_TABLE = 2**15
 
 
 def logsumexp(x: Tensor, dim: int = -1) -> Tensor:
@@ -87,7 +89,11 @@ class Simplex(nn.Module):
 
     def log_probabilities(self) -> Tensor:
         """ln p, −inf outside the support; shape as the logits."""
-        return self.logits.masked_fill(~self.support, -INF).log_softmax(-1)
+        x = self.logits.masked_fill(~self.support, -INF)
+        if x.numel() > SMALL_TABLE:
+            return x.log_softmax(-1)
+        # torch's log_softmax wakes all threads for a table of any size, and they then spin for milliseconds beside our own.
+        return x - x.logsumexp(-1, keepdim=True)
 
     def probabilities(self) -> Tensor:
         """p; shape as the logits."""

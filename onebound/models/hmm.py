@@ -288,7 +288,7 @@ class HMM(EmittingModel):
         """Rows in a block of whole sequences."""
         k = self.n_components
         steps = k * k if isinstance(self.transition, NeuralTransition) else k
-        return max(64, 8 * BLOCK_CELLS // max(k * self.emission.row_cells, steps))
+        return max(64, BLOCK_CELLS // max(k * self.emission.row_cells, steps))
 
     def title(self) -> str:
         """For instance "HMM of 2 FullGaussian"."""
