@@ -23,6 +23,7 @@ from onebound.kernels.chain_log import Marginals, Potentials
 from onebound.kernels.chain_log import marginals as in_log_space
 from onebound.kernels.chain_single import single
 from onebound.kernels.chain_steps import FLOOR, Buffers, group
+from onebound.kernels.compiling import announced
 from onebound.kernels.lanes import DOTS, HEIGHT, TILE
 from onebound.kernels.mixture import BLOCK_ITEMS, PANEL, padded
 from onebound.kernels.threads import run
@@ -148,7 +149,8 @@ def sums(
         pool.append(buffers)
         return True
 
-    run(work, len(parts), threads)
+    with announced(single if few else group):
+        run(work, len(parts), threads)
     found, k = _views(sum(flat for flat, _ in partial), found), len(start)
     edges = shared.matrix[:, :k] * found.edges[:k, :k].T
     taken = off_start * (lengths > 0) + off_step * np.maximum(lengths - 1, 0)

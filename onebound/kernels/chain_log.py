@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba import njit
 
+from onebound.kernels.compiling import announced
 from onebound.kernels.softmax import SMALLEST_EXPONENT, exp_of_negative
 from onebound.kernels.threads import run
 
@@ -79,7 +80,8 @@ def marginals(p: Potentials, weights: Any, threads: int = 1) -> Marginals:
         _marginals(*p, weights, *parts[i], found._replace(first=found.first[i], edges=edges))
         return True
 
-    run(work, len(parts), threads)
+    with announced(_marginals):
+        run(work, len(parts), threads)
     edges = found.edges.sum(0, keepdims=True) if shared else found.edges
     return found._replace(first=found.first.sum(0), edges=edges)
 

@@ -9,6 +9,7 @@ import numpy as np
 from numba import njit
 
 from onebound.kernels.chain_log import Potentials, chunks, conditional, forward, lower
+from onebound.kernels.compiling import announced
 from onebound.kernels.softmax import SMALLEST_EXPONENT
 from onebound.kernels.threads import run
 
@@ -38,7 +39,8 @@ def best_paths(p: Potentials, count: int, threads: int = 1) -> tuple[Any, Any]:
         _best_paths(*p, *parts[i], paths, scores)
         return True
 
-    run(work, len(parts), threads)
+    with announced(_best_paths):
+        run(work, len(parts), threads)
     return paths, scores
 
 
@@ -51,7 +53,8 @@ def draws(p: Potentials, uniforms: Any, threads: int = 1) -> Any:
         _draws(*p, *parts[i], uniforms, paths)
         return True
 
-    run(work, len(parts), threads)
+    with announced(_draws):
+        run(work, len(parts), threads)
     return paths
 
 
@@ -75,7 +78,8 @@ def covariances(p: Potentials, values: Potentials, weights: Any, threads: int = 
         _covariances(p, values.start, values.transition, values.unary, weights, *parts[i], mine)
         return True
 
-    run(work, len(parts), threads)
+    with announced(_covariances):
+        run(work, len(parts), threads)
     return found._replace(first=found.first.sum(0), edges=found.edges.sum(0, keepdims=True) if shared else found.edges)
 
 

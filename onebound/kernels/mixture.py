@@ -15,6 +15,7 @@ import numpy as np
 from numba import njit
 
 from onebound.kernels.blocks import Centred, Products, forbid, load, log_joint, moments
+from onebound.kernels.compiling import announced
 from onebound.kernels.lanes import DOTS, HEIGHT, TILE, WIDTH
 from onebound.kernels.softmax import responsibilities
 from onebound.kernels.threads import run
@@ -84,7 +85,9 @@ def exact_pass(
             parts[i],
         )
 
-    if not run(work, len(starts), threads):
+    with announced(_chunk):
+        fine = run(work, len(starts), threads)
+    if not fine:
         return None
     for part in parts[1:]:
         for total, more in zip(parts[0], part, strict=True):

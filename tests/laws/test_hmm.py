@@ -178,3 +178,31 @@ def test_an_impossible_sequence_is_named_with_the_step_at_which_it_dies() -> Non
         hmm.evidence([good.numpy(), bad.numpy()])
     hmm.keep_infeasible = True
     assert hmm.evidence([good.numpy(), bad.numpy()]).tolist() == [0.0, -math.inf]
+
+
+def test_float32_data_give_the_numbers_of_float64_data_on_a_hundred_thousand_steps() -> None:
+    y = torch.randn(100_000, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0)).cumsum(0) % 7
+    hmm = HMM(Gaussian(4, 2)).initialize(y, torch.Generator().manual_seed(0))
+    wide, narrow = float(hmm.evidence(y).detach()), float(hmm.evidence(y.float()).detach())
+    assert narrow == pytest.approx(wide, rel=1e-4)
+    one, two = HMM(Gaussian(4, 2)), HMM(Gaussian(4, 2))
+    one.load_state_dict(hmm.state_dict())
+    two.load_state_dict(hmm.state_dict())
+    a, b = ob.fit(one, y, max_iter=3, tol=0), ob.fit(two, y.float(), max_iter=3, tol=0)
+    assert b.evidence == pytest.approx(a.evidence, rel=1e-4)
+    torch.testing.assert_close(two.emission.mean, one.emission.mean, rtol=1e-4, atol=1e-4)
+
+
+def test_an_autoregression_is_a_regression_on_the_row_before() -> None:
+    """y_t = a_z y_{t−1} + noise, with a_z from a network that reads y_{t−1} as its context."""
+    generator = torch.Generator().manual_seed(0)
+    slopes, noise, y, z = torch.tensor([0.9, -0.9]), torch.randn(1500, generator=generator), torch.zeros(1500, 1), 0
+    for t in range(1, 1500):
+        z = 1 - z if float(torch.rand(1, generator=generator)) < 0.02 else z
+        y[t] = slopes[z] * y[t - 1] + noise[t]
+    torch.manual_seed(1)
+    hmm = HMM(ob.emissions.NeuralGaussian(torch.nn.Linear(1, 2), 2, 1))
+    obs = ob.Observations.of(y[1:].double(), context=y[:-1].double(), lengths=[1499])
+    ob.fit(hmm, obs, ob.GEM("lbfgs"), max_iter=150, init=(y[1:, 0] * y[:-1, 0] < 0).long())
+    found = (hmm.emission.mean(torch.ones(1, 1).double()) - hmm.emission.mean(torch.zeros(1, 1).double())).detach()
+    assert sorted(found.flatten().tolist()) == pytest.approx([-0.9, 0.9], abs=0.08)
