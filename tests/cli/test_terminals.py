@@ -38,6 +38,11 @@ def lines_of(faithful: str) -> list[list[str]]:
         ["show", "m.safetensors"],
         ["report", "m.safetensors", faithful],
         ["continue", "m.safetensors", faithful, *few, "-o", "further.safetensors"],
+        ["fit", "gaussian-hmm", faithful, *few, "-o", "h.safetensors"],
+        ["decode", "h.safetensors", faithful, "-o", "states.csv"],
+        ["decode", "h.safetensors", faithful],
+        ["show", "h.safetensors"],
+        ["score", "h.safetensors", faithful],
         ["demo", *few],
     ]
 
