@@ -8,6 +8,7 @@ from typing import Self
 import torch
 from torch import Tensor
 
+from onebound.errors import whole_number
 from onebound.numerics import INF, require_not_nan
 from onebound.structures import chain_gradients
 from onebound.structures.base import Structure
@@ -36,7 +37,18 @@ class Chain(Structure):
     @cached_property
     def log_partition(self) -> Tensor:
         """ln Z, nats; 0 for an empty sequence; NonFinite where a potential is NaN or +inf.  (N,)"""
-        return require_not_nan(chain_gradients.log_partition(self.log_potentials), "Chain.log_partition")
+        w = self.log_potentials
+        found = chain_gradients.log_partition(w) if w.requires_grad else self._together[0]
+        return require_not_nan(found, "Chain.log_partition")
+
+    @cached_property
+    def _together(self) -> tuple[Tensor, ChainPotentials]:
+        """ln Z and the marginals of potentials that are fixed: one pass leaves both."""
+        return chain_gradients.together(self.log_potentials, self._ones())
+
+    def _ones(self) -> Tensor:
+        unary = self.log_potentials.unary
+        return torch.ones(self.n_items, dtype=torch.float64, device=unary.device)
 
     @cached_property
     def entropy(self) -> Tensor:
@@ -46,7 +58,7 @@ class Chain(Structure):
     @property
     def marginals(self) -> ChainPotentials:  # type: ignore[override]
         """p(z_t = k) (R, K), and the expected uses of starts and transitions; shared ones are summed over sequences."""
-        return self.weighted_marginals(torch.ones_like(self.log_partition))
+        return self.weighted_marginals(self._ones()) if self.log_potentials.requires_grad else self._together[1]
 
     def weighted_marginals(self, weights: Tensor) -> ChainPotentials:
         """The marginals, those of each sequence times its weight (N,)."""
@@ -76,7 +88,8 @@ class Chain(Structure):
 
         Among equals, the path whose last states have lower numbers comes first.
         """
-        paths, scores = chain_gradients.best_paths(self.log_potentials.detach(), count)
+        number = whole_number("Chain.best", "count", count)
+        paths, scores = chain_gradients.best_paths(self.log_potentials.detach(), number)
         return paths, scores - torch.where(self.infeasible, 0.0, self.log_partition.detach())
 
     def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from onebound.errors import NonFinite, Unsupported
+from onebound.errors import InputError, NonFinite, Unsupported
 from onebound.structures import Categorical, Chain, ChainPotentials, chain_loops
 
 INF = math.inf
@@ -166,6 +166,22 @@ def test_the_best_paths_come_in_order_and_are_all_there() -> None:
         drawn = {tuple(z[a : a + length].tolist()) for z in paths[: len(wanted)]}
         assert len(drawn) == len(wanted)
     np.testing.assert_allclose(Chain(w).log_prob(paths)[:1], log_q[:1], **EXACT)
+
+
+@pytest.mark.parametrize("count", [0, -1, 1.5, "two"])
+def test_a_number_of_paths_that_is_none_is_refused(count: object) -> None:
+    with pytest.raises(InputError, match=r"Chain\.best: count must be a whole number ≥ 1"):
+        Chain(potentials(2, (3,))).best(count)  # type: ignore[arg-type]
+
+
+def test_what_a_fixed_chain_says_takes_one_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    from onebound.kernels import chain
+
+    made, once = [], chain.sums
+    monkeypatch.setattr(chain, "sums", lambda *given, **options: made.append(1) or once(*given, **options))
+    q = Chain(potentials(3, (4, 2)))
+    _ = q.infeasible, q.log_partition, q.marginals, q.marginals
+    assert len(made) == 1
 
 
 def test_samples_have_the_marginals_and_the_pairs_of_the_chain() -> None:
