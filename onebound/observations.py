@@ -72,7 +72,7 @@ class Observations:
                     "need the data in memory. Read them: ob.data.read_table(path)."
                 )
             return Streamed.over(y, weights=weights, names=names)
-        if lengths is None and _is_ragged(y):
+        if lengths is None and is_ragged(y):
             parts = [_rows(part, f"y[{i}]") for i, part in enumerate(y)]
             lengths = [len(part) for part in parts]
             if len({part.shape[1] for part in parts}) != 1:
@@ -249,7 +249,7 @@ def _is_stream(y: Any) -> bool:
     return hasattr(y, "n_rows") and hasattr(y, "names") and hasattr(y, "__iter__")
 
 
-def _is_ragged(y: Any) -> bool:
+def is_ragged(y: Any) -> bool:
     """A list of two-dimensional things is a list of sequences; a list of rows is a table."""
     return isinstance(y, list | tuple) and len(y) > 0 and all(_ndim(part) == 2 for part in y)
 

@@ -8,7 +8,7 @@ import numpy as np
 from sklearn.utils import check_array
 
 from onebound.errors import InputError
-from onebound.observations import Observations
+from onebound.observations import Observations, is_ragged
 
 
 def rows_and_lengths(name: str, X: Any, lengths: Any, *, gaps: bool) -> tuple[np.ndarray, list[int]]:
@@ -16,7 +16,7 @@ def rows_and_lengths(name: str, X: Any, lengths: Any, *, gaps: bool) -> tuple[np
 
     X: one table, which is one sequence unless `lengths` cuts it, or a list of tables (T_n, D).
     """
-    if is_list_of_tables(X):
+    if is_ragged(X):
         if lengths is not None:
             raise InputError(
                 f"{name}: a list of sequences has its own lengths, got lengths={lengths!r} too. Leave it out."
@@ -37,11 +37,6 @@ def rows_and_lengths(name: str, X: Any, lengths: Any, *, gaps: bool) -> tuple[np
             f"{name}: lengths must be whole numbers ≥ 0 that add up to the {len(rows)} rows of X, got {lengths!r}{added}."
         )
     return rows, given.tolist()
-
-
-def is_list_of_tables(X: Any) -> bool:
-    """Whether X is a list of two-dimensional things; a list of rows is one table."""
-    return isinstance(X, list | tuple) and len(X) > 0 and all(np.ndim(part) == 2 for part in X)
 
 
 def _checked(X: Any, gaps: bool) -> np.ndarray:
