@@ -40,15 +40,24 @@ def trusted(p: Potentials) -> np.ndarray:
     return ~np.isnan(found.log_partition)
 
 
-@pytest.mark.parametrize(
-    "lengths", [[4, 1, 0, 7], [3] * 30, [500, 480, 3], [250] * 14, [19, 18, 17, 36, 37] * 3, [0], [70_000]]
-)
-@pytest.mark.parametrize("k", [1, 2, 5, 13])
+RAGGED = [[4, 1, 0, 7], [3] * 30, [500, 480, 3], [250] * 14, [19, 18, 17, 36, 37] * 3, [0]]
+
+
+@pytest.mark.parametrize(("k", "lengths"), [*((k, ell) for k in (1, 2, 5, 13) for ell in RAGGED), (2, [70_000])])
 def test_scaled_equals_log_space(k: int, lengths: list[int]) -> None:
-    if sum(lengths) > 10_000 and k != 2:
-        pytest.skip("one long sequence is enough")  # segments are 13,824 steps or more: it has some
     assert_same(potentials(k, lengths))
     assert trusted(potentials(k, lengths)).all()
+
+
+@pytest.mark.parametrize("lengths", [[1000, 700], [2000], [1000, 900, 700, 650, 433, 216, 217, 5, 3], [500] * 14])
+def test_long_sequences_have_the_same_bits_in_segments(lengths: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of which only the α between them are kept, and everything else is made again on the way back."""
+    p, weights = potentials(5, lengths, holes=0.01, gaps=0.1), np.linspace(0.5, 2.0, len(lengths))
+    whole = chain.marginals(p, weights)
+    monkeypatch.setattr(chain, "SEGMENT_BYTES", 1)  # a block of steps each
+    segments = chain.marginals(p, weights)
+    for name in ("log_partition", "states", "first", "edges"):
+        np.testing.assert_array_equal(getattr(segments, name), getattr(whole, name))
 
 
 @pytest.mark.parametrize("lengths", [[30] * 20, [40, 3, 60], [5] * 13])
