@@ -122,7 +122,7 @@ def sums(
     statistics: bool = True,
     threads: int = 1,
 ) -> ChainSums:
-    """Forward–backward over all sequences; forward alone without `statistics`. The same bits for any number of threads.
+    """Forward–backward over all sequences; without `statistics` nothing is summed. The same bits for any number of threads.
 
     ln Z of a sequence, and its `states`, have the same bits in any company. NaN and infinite rows end in NaN.
     """

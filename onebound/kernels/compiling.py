@@ -21,7 +21,7 @@ def announced(*kernels: Any) -> Iterator[None]:
 
     def tell() -> None:
         if not all(kernel.signatures for kernel in kernels):
-            print("onebound: compiling for this machine, once: half a minute at most …", file=sys.stderr, flush=True)
+            print("onebound: compiling for this machine, once: about half a minute …", file=sys.stderr, flush=True)
 
     timer = threading.Timer(PATIENCE, tell)
     timer.daemon = True

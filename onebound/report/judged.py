@@ -68,7 +68,7 @@ def _restarts(fit: Climbed) -> list[str]:
     if len(ends) < 2:
         return ["<p>There was one start. Several (restarts) show whether another would have ended higher.</p>"]
     near = int((ends >= ends.max() - NEAR).sum())
-    best, near = numbers.nats(ends.max()), int((ends >= ends.max() - NEAR).sum())
+    best = numbers.nats(ends.max())
     if near == len(ends):
         within = f"within {NEAR:g} nats per {fit.per} of the best, {best}"
         text = f"All {near} starts ended {within}: the result does not hang on luck."
