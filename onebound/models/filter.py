@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -53,8 +54,7 @@ class Filter:
         None while fewer than lag + 1 observations have come. Raises Infeasible, naming the step, where nothing explains y_t;
         the filter then stands where it stood.
         """
-        row = torch.as_tensor(y, dtype=torch.float64).reshape(1, -1)
-        x = None if context is None else torch.as_tensor(context, dtype=torch.float64).reshape(1, -1)
+        row, x = np.atleast_2d(y), None if context is None else np.atleast_2d(context)
         w = self.model.log_potentials(Observations.of(row, context=x, lengths=[1]))
         step, unary = w.transition if w.transition.ndim == 2 else w.transition[0], w.unary[0]
         before = self._last[-1].log_filtered.unsqueeze(-1) + step if self.steps else None

@@ -22,7 +22,7 @@ from onebound.models import start
 from onebound.models.base import BLOCK_CELLS, Latent
 from onebound.models.emitting import EmittingModel
 from onebound.models.mixture import Mixture
-from onebound.models.transitions import NeuralTransition, transition_from
+from onebound.models.transitions import NeuralTransition, initial_from, numbers, transition_from
 from onebound.numerics import INF, Simplex, weighted
 from onebound.observations import Observations, weighted_total
 from onebound.statistics import ExactSums, Statistics
@@ -57,9 +57,7 @@ class HMM(EmittingModel):
     ) -> None:
         super().__init__(keep_infeasible=keep_infeasible)
         self.n_components = emission.n_components
-        self.initial = Simplex((self.n_components,), None if initial is None else torch.as_tensor(initial) > 0)
-        if self.initial.support.shape != (self.n_components,) or not bool(self.initial.support.any()):
-            raise InputError(f"HMM: initial must be {self.n_components} numbers ≥ 0, not all 0, got {initial!r}.")
+        self.initial = initial_from(initial, self.n_components)
         self.transition = transition_from(transition, self.n_components)
         self.emission = emission
         self.prior, self.initial_prior = prior, initial_prior
@@ -68,7 +66,7 @@ class HMM(EmittingModel):
     def assign(self, initial: Any, transition: Any, **emission: Any) -> Self:
         """Given start: π (K,), A (K, K) with rows that add up to 1, and the emission's parameters (see its `assign`)."""
         k = self.n_components
-        pi, a = torch.as_tensor(initial, dtype=torch.float64), torch.as_tensor(transition, dtype=torch.float64)
+        pi, a = numbers("HMM.assign", "initial", initial), numbers("HMM.assign", "transition", transition)
         for name, p, shape in (("initial", pi, (k,)), ("transition", a, (k, k))):
             sums = p.sum(-1)
             if p.shape != shape or bool((p < 0).any()) or not bool(((sums - 1).abs() <= 1e-6).all()):
@@ -137,8 +135,10 @@ class HMM(EmittingModel):
     ) -> tuple[Tensor, Tensor]:
         """n steps, of one sequence or of several with these `lengths`: y (n, D) and z (n,)."""
         ell = torch.tensor([n] if lengths is None else list(lengths))
-        if int(ell.sum()) != n:
-            raise InputError(f"HMM.sample: lengths must add up to the {n} steps asked for, got {int(ell.sum())}.")
+        if int(ell.sum()) != n or bool((ell < 0).any()):
+            raise InputError(
+                f"HMM.sample: lengths must add up to the {n} steps asked for, each ≥ 0, got {ell.tolist()}."
+            )
         moves, k = self.transition, self.n_components
         steps = moves.log_probabilities() if isinstance(moves, Simplex) else moves.log_probabilities(context)
         nothing = torch.zeros(n, k, dtype=torch.float64)

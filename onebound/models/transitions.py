@@ -11,6 +11,11 @@ from onebound.errors import InputError, Unsupported
 from onebound.numerics import INF, Simplex
 
 
+CURES = {
+    "transition": " Steps that exist: left_to_right(K) or banded(K) of onebound.models.transitions, or a matrix of your own."
+}
+
+
 class NeuralTransition(nn.Module):
     """ln p(z_t = j | z_{t−1} = i, x_t) = log-softmax over j of network(x_t)[i, j]: no closed form, so its M step is a gradient.
 
@@ -22,7 +27,7 @@ class NeuralTransition(nn.Module):
     def __init__(self, network: nn.Module, n_states: int, support: Any = None) -> None:
         super().__init__()
         self.network, self.n_states = network, n_states
-        given = torch.ones(n_states, n_states) if support is None else torch.as_tensor(support)
+        given = torch.ones(n_states, n_states) if support is None else support
         self.register_buffer("support", _support("NeuralTransition", given, n_states))
 
     def log_probabilities(self, context: Tensor | None) -> Tensor:
@@ -58,7 +63,23 @@ def transition_from(given: Any, n_states: int) -> Simplex | NeuralTransition:
         return given
     if given is None:
         return Simplex((n_states, n_states))
-    return Simplex((n_states, n_states), _support("HMM", torch.as_tensor(given), n_states))
+    return Simplex((n_states, n_states), _support("HMM", given, n_states))
+
+
+def initial_from(given: Any, n_states: int) -> Simplex:
+    """Initial probabilities of all states, or of those that `given` (K,) has above 0."""
+    support = None if given is None else numbers("HMM", "initial", given) > 0
+    if support is not None and (support.shape != (n_states,) or not bool(support.any())):
+        raise InputError(f"HMM: initial must be {n_states} numbers ≥ 0, not all 0, got {given!r}.")
+    return Simplex((n_states,), support)
+
+
+def numbers(who: str, name: str, given: Any) -> Tensor:
+    """`given` as a tensor, or InputError where it holds something else."""
+    try:
+        return torch.as_tensor(given, dtype=torch.float64)
+    except (TypeError, ValueError, RuntimeError):
+        raise InputError(f"{who}: {name} must hold numbers, got {given!r}.{CURES.get(name, '')}") from None
 
 
 def left_to_right(n_states: int, jump: int = 1) -> Tensor:
@@ -80,7 +101,8 @@ def banded(n_states: int, width: int = 1) -> Tensor:
     return (torch.arange(n_states) - torch.arange(n_states).unsqueeze(-1)).abs() <= width
 
 
-def _support(who: str, given: Tensor, k: int) -> Tensor:
+def _support(who: str, given: Any, k: int) -> Tensor:
+    given = numbers(who, "transition", given)
     support = given > 0
     if support.shape != (k, k) or not bool(support.any(-1).all()):
         raise InputError(

@@ -8,7 +8,7 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from onebound.errors import whole_number
+from onebound.errors import InputError, whole_number
 from onebound.numerics import INF, require_not_nan
 from onebound.structures import chain_gradients
 from onebound.structures.base import Structure
@@ -76,6 +76,12 @@ class Chain(Structure):
 
     def log_prob(self, z: Tensor) -> Tensor:
         """ln q(z) for paths z (R,) or (S, R), nats.  (N,) or (S, N)"""
+        rows, k = self.log_potentials.unary.shape
+        if z.shape[-1] != rows or bool(((z < 0) | (z >= k)).any()):
+            raise InputError(
+                f"Chain.log_prob: z must hold a state from 0 to {k - 1} for each of the {rows} rows, got shape {tuple(z.shape)}"
+                f"{'' if z.shape[-1] != rows else ' with other numbers'}."
+            )
         return path_scores(self.log_potentials, z) - torch.where(self.infeasible, 0.0, self.log_partition)
 
     @property

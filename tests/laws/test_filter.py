@@ -58,3 +58,5 @@ def test_wrong_calls_get_one_line() -> None:
         Filter(ob.models.Mixture(ob.emissions.Poisson(2, 1)))
     with pytest.raises(ob.errors.InputError, match="must have 1 columns, got 2"):
         Filter(hmm).update([1.0, 2.0])
+    with pytest.raises(ob.errors.InputTypeError, match="y must hold numbers, got <U3"):
+        Filter(hmm).update("two")
