@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from onebound.errors import InputError, Unsupported
 from onebound.numerics import INF, Simplex
 
-
 CURES = {
     "transition": " Steps that exist: left_to_right(K) or banded(K) of onebound.models.transitions, or a matrix of your own."
 }
