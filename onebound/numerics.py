@@ -6,7 +6,9 @@ so that a closed-form and a gradient M step write the same tensors.
 
 from __future__ import annotations
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from onebound.errors import NonFinite
@@ -89,11 +91,20 @@ class Simplex(nn.Module):
 
     def log_probabilities(self) -> Tensor:
         """ln p, −inf outside the support; shape as the logits."""
+        if not torch.is_grad_enabled() and self.logits.device.type == "cpu" and self.logits.numel() <= SMALL_TABLE:
+            return torch.from_numpy(self._log_array())
         x = self.logits.masked_fill(~self.support, -INF)
         if x.numel() > SMALL_TABLE:
             return x.log_softmax(-1)
         # torch's log_softmax wakes all threads for a table of any size, and they then spin for milliseconds beside our own.
         return x - x.logsumexp(-1, keepdim=True)
+
+    @np.errstate(all="ignore")
+    def _log_array(self) -> NDArray[np.float64]:
+        """ln p as an array: on few numbers a call of torch takes longer than its work."""
+        x = np.where(self.support.numpy(), self.logits.numpy(force=True), -INF)
+        top = x.max(-1, keepdims=True)
+        return x - (np.log(np.exp(x - top).sum(-1, keepdims=True)) + top)
 
     def probabilities(self) -> Tensor:
         """p; shape as the logits."""

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from onebound.emissions.completing import CompletingGaussian
 from onebound.emissions.gaussian_base import ABOVE, GaussianEmission
+from onebound.emissions.moments import Array, Numbers
 from onebound.errors import InputError, NonFinite, did_you_mean
-from onebound.numerics import from_tril, to_tril
+from onebound.numerics import to_tril
 
 TINY = torch.finfo(torch.float64).tiny
 # Condition beyond which a Cholesky factor in float64 is luck: some hundred times the rounding of one number.
@@ -25,9 +28,6 @@ class _Dense(CompletingGaussian):
     def __init__(self, n_components: int, n_features: int, **options: Any) -> None:
         super().__init__(n_components, n_features, **options)
         self.factor = nn.Parameter(torch.zeros(self._n_covariances(), n_features, n_features, dtype=torch.float64))
-
-    def _n_covariances(self) -> int:
-        return self.n_components
 
     def n_parameters(self) -> int:
         """Means and the lower triangles."""
@@ -46,11 +46,12 @@ class _Dense(CompletingGaussian):
         factor = to_tril(self.factor)
         return factor @ factor.mT + self._least().diag()
 
-    def _ridged(self, variance: Tensor) -> Tensor:
-        return variance + self._least().diag()
+    def _ridged(self, variance: Array) -> Array:
+        return variance + np.diag(self._least_array())
 
     def _smallest(self) -> float:
-        return float(self.factor.detach().diagonal(dim1=-2, dim2=-1).amin().exp().square() + self._least().min())
+        pivots = self.factor.numpy(force=True).diagonal(0, -2, -1)
+        return float(np.exp(pivots.min()) ** 2 + self._least_array().min())
 
     def _inverse_factor(self) -> tuple[Tensor, Tensor]:
         """C⁻¹ and ln |Σ|, where Σ = C Cᵀ.  (K or 1, D, D), (K or 1,)"""
@@ -65,68 +66,82 @@ class _Dense(CompletingGaussian):
         inverse = torch.linalg.solve_triangular(factor, self._identity().expand_as(factor), upper=False)
         return inverse, 2 * factor.diagonal(dim1=-2, dim2=-1).log().sum(-1)
 
+    def _inverse_arrays(self) -> tuple[Array, Array]:
+        factor: Array = _tril(self.factor.numpy(force=True), np.exp)
+        if self._bounded:
+            try:
+                factor = np.linalg.cholesky(factor @ factor.swapaxes(-1, -2) + np.diag(self._least_array())).astype(
+                    float
+                )
+            except np.linalg.LinAlgError:
+                return super()._inverse_arrays()  # which says what is wrong
+        identity = torch.eye(self.n_features, dtype=torch.float64).expand(factor.shape)
+        inverse = torch.linalg.solve_triangular(torch.from_numpy(factor), identity, upper=False)
+        return inverse.numpy(), 2 * np.log(factor.diagonal(0, -2, -1)).sum(-1)
+
     def _norms(self, diff: Tensor, observed: Tensor | None) -> Tensor:
         if observed is not None:
             return self._marginal_norms(diff, observed)
         inverse, log_det = self._inverse_factor()
-        return (diff @ inverse.mT).square().sum(-1) + log_det.unsqueeze(-1)
+        return self._distances(diff, inverse) + log_det.unsqueeze(-1)
 
-    def _outer(self, a: Tensor, b: Tensor) -> Tensor:
-        product = a.unsqueeze(-1) * b.unsqueeze(-2)
-        return 0.5 * (product + product.mT)
+    def _distances(self, diff: Numbers, inverse: Numbers) -> Numbers:
+        white = diff @ inverse.swapaxes(-1, -2)
+        return (white * white).sum(-1)
 
-    def _second(self, diff: Tensor, r: Tensor) -> Tensor:
-        return (diff * r.unsqueeze(-1)).mT @ diff
+    def _outer(self, a: Numbers, b: Numbers) -> Numbers:
+        product = a[..., :, None] * b[..., None, :]
+        return 0.5 * (product + product.swapaxes(-1, -2))
 
-    def _count(self, cells: Tensor) -> Tensor:
+    def _second(self, diff: Numbers, r: Numbers) -> Numbers:
+        return (diff * r[..., None]).swapaxes(-1, -2) @ diff
+
+    def _count(self, cells: Numbers) -> Numbers:
         return cells[:, 0]
 
-    def _pooled(self, x: Tensor) -> Tensor:
+    def _pooled(self, x: Numbers) -> Numbers:
         return x
 
-    def _energy(self, scatter: Tensor, count: Tensor) -> Tensor:
-        inverse, log_det = self._inverse_factor()
+    def _energy(self, scatter: Numbers, count: Numbers, inverse: Numbers, log_det: Numbers) -> Numbers:
         return (inverse @ scatter * inverse).sum((-2, -1)) + count * log_det
 
-    def _prior_scatter(self) -> tuple[Tensor, float]:
+    def _prior_scatter(self) -> tuple[Array, float]:
         assert self.prior is not None
-        return self.prior.scale * self._identity(), self.prior.degrees + self.n_features + 1
+        return self.prior.scale * np.eye(self.n_features), self.prior.degrees + self.n_features + 1
 
-    def _set(self, variance: Tensor) -> tuple[list[int], list[int]]:
+    def _set(self, variance: Array) -> tuple[list[int], list[int]]:
         """By Cholesky, which fails exactly where an eigenvalue lies below the floor; there by clipped eigenvalues."""
-        variance = 0.5 * (variance + variance.mT)
-        excess = variance - self._least().diag()
-        factor, info = torch.linalg.cholesky_ex(excess)
-        clipped = [int(k) for k in (info.bool() | self._weak(factor, variance)).nonzero().flatten()]
-        flat = self._flat(factor, variance) if self.ridge else []  # of these Cholesky fails for some, by rounding
+        variance = 0.5 * (variance + variance.swapaxes(-1, -2))
+        least = self._least_array()
+        excess = variance - np.diag(least)
+        lower, info = torch.linalg.cholesky_ex(torch.from_numpy(excess))
+        factor = lower.numpy()
+        pivots = np.square(factor.diagonal(0, -2, -1)).min(-1)
+        weakest = WEAK * variance.diagonal(0, -2, -1).max(-1)
+        failed, flat = info.numpy() != 0, np.zeros(0, np.int64)
+        if self.ridge:
+            # Σ so near to singular that its Cholesky factor may fail, and scatters that are singular but for rounding.
+            failed |= pivots + least.min() < weakest
+            flat = np.flatnonzero(pivots < weakest)
+        clipped: list[int] = np.flatnonzero(failed).tolist()
         beyond: list[int] = []
         if clipped:
             self._refuse(clipped)
-            values, vectors = torch.linalg.eigh(excess[clipped])
-            lowest = self._lowest(variance[clipped])  # (n or 1, 1)
-            beyond = [
-                k for k, least in zip(clipped, lowest.flatten().tolist(), strict=False) if self.ridge and least > TINY
-            ]
-            root = vectors * torch.maximum(values, lowest).sqrt().unsqueeze(-2)
-            # R of the QR decomposition of rootᵀ gives root rootᵀ = Rᵀ R without squaring small numbers.
-            r = torch.linalg.qr(root.mT).R
-            sign = torch.where(r.diagonal(dim1=-2, dim2=-1) < 0, -1.0, 1.0).unsqueeze(-1)
-            factor = factor.index_copy(0, torch.tensor(clipped), (sign * r).mT.contiguous())
-        diagonal = factor.diagonal(dim1=-2, dim2=-1)
-        self.factor.copy_(from_tril(factor + torch.diag_embed((TINY - diagonal).clamp_min(0.0))))
-        return sorted({*clipped, *flat}), beyond
+            factor = factor.copy()
+            factor[clipped], beyond = self._clipped(clipped, excess[clipped], variance[clipped])
+        self.factor.copy_(torch.from_numpy(_tril(factor, lambda pivots: np.log(np.maximum(pivots, TINY)))))
+        return sorted({*clipped, *flat.tolist()}), beyond
 
-    def _flat(self, factor: Tensor, variance: Tensor) -> list[int]:
-        """Which scatters are singular but for rounding."""
-        pivots = factor.diagonal(dim1=-2, dim2=-1).square().amin(-1)
-        return [int(k) for k in (pivots < WEAK * variance.diagonal(dim1=-2, dim2=-1).amax(-1)).nonzero().flatten()]
-
-    def _weak(self, factor: Tensor, variance: Tensor) -> Tensor:
-        """Where a ridge leaves Σ so near to singular that its Cholesky factor may fail.  (K or 1,) boolean"""
-        if not self.ridge:
-            return torch.zeros(len(factor), dtype=torch.bool)
-        smallest = factor.diagonal(dim1=-2, dim2=-1).square().amin(-1) + self._least().min()
-        return smallest < WEAK * variance.diagonal(dim1=-2, dim2=-1).amax(-1)
+    def _clipped(self, which: list[int], excess: Array, variance: Array) -> tuple[Array, list[int]]:
+        """Factors of `excess` (n, D, D) with its eigenvalues clipped; and which of them a ridge could not hold."""
+        values, vectors = torch.linalg.eigh(torch.from_numpy(excess))
+        lowest = self._lowest(torch.from_numpy(variance))  # (n or 1, 1)
+        beyond = [k for k, least in zip(which, lowest.flatten().tolist(), strict=False) if self.ridge and least > TINY]
+        root = vectors * torch.maximum(values, lowest).sqrt().unsqueeze(-2)
+        # R of the QR decomposition of rootᵀ gives root rootᵀ = Rᵀ R without squaring small numbers.
+        r = torch.linalg.qr(root.mT).R
+        sign = torch.where(r.diagonal(dim1=-2, dim2=-1) < 0, -1.0, 1.0).unsqueeze(-1)
+        return (sign * r).mT.numpy(), beyond
 
     def _lowest(self, variance: Tensor) -> Tensor:
         """What the eigenvalues above `_least` are clipped at: the floor where a ridge is too small for float64."""
@@ -142,7 +157,14 @@ class _Dense(CompletingGaussian):
 
     def _assign_standard(self, mean: Tensor, covariance: Tensor) -> None:
         self.standard_mean.copy_(mean)
-        self._set(covariance[: self._n_covariances()])
+        self._set(covariance[: self._n_covariances()].numpy(force=True))
+
+
+def _tril(factor: Array, on_diagonal: Callable[[Array], Array]) -> Array:
+    """The lower triangles, with `on_diagonal` of their diagonals.  (…, D, D)"""
+    lower, i = np.tril(factor), np.arange(factor.shape[-1])
+    lower[..., i, i] = on_diagonal(lower[..., i, i])
+    return lower
 
 
 class FullGaussian(_Dense):
@@ -160,17 +182,16 @@ class TiedGaussian(_Dense):
     def _n_covariances(self) -> int:
         return 1
 
-    def _pooled(self, x: Tensor) -> Tensor:
-        return x.sum(0, keepdim=True)
+    def _pooled(self, x: Numbers) -> Numbers:
+        return x.sum(0)[None]
 
-    def _gathered(self, scatter: Tensor) -> Tensor:
-        return scatter.sum(0, keepdim=True)
+    def _gathered(self, scatter: Numbers) -> Numbers:
+        return scatter.sum(0)[None]
 
-    def _energy(self, scatter: Tensor, count: Tensor) -> Tensor:
+    def _energy(self, scatter: Numbers, count: Numbers, inverse: Numbers, log_det: Numbers) -> Numbers:
         """Only the components' common scatter is known, so its trace is shared out by their counts."""
-        inverse, log_det = self._inverse_factor()
         trace = (inverse @ scatter * inverse).sum((-2, -1))  # (1,)
-        return trace * count / count.sum().clamp_min(torch.finfo(count.dtype).tiny) + count * log_det
+        return trace * count / (count.sum() + TINY) + count * log_det
 
 
 class _Axis(GaussianEmission):
@@ -201,67 +222,70 @@ class _Axis(GaussianEmission):
     def _variances(self) -> Tensor:
         return self._least()[: self._width()] + self.log_excess.exp()
 
-    def _ridged(self, variance: Tensor) -> Tensor:
-        return variance + self._least()[: self._width()]
+    def _ridged(self, variance: Array) -> Array:
+        return variance + self._least_array()[: self._width()]
 
     def _smallest(self) -> float:
         return float(self._variances().detach().min())
 
     def _inverse_factor(self) -> tuple[Tensor, Tensor]:
         variance = self._variances().expand(-1, self.n_features)  # (K, D)
-        return variance.rsqrt(), variance.log().sum(-1)
+        return variance.rsqrt(), variance.log()
 
     def _norms(self, diff: Tensor, observed: Tensor | None) -> Tensor:
-        variance = self._variances()  # (K, D or 1)
-        log_variance = variance.log().expand(-1, self.n_features)
+        inverse, log_variance = self._inverse_factor()
         log_det = log_variance.sum(-1, keepdim=True) if observed is None else log_variance @ observed.to(diff).T
-        return (diff.square() / variance.unsqueeze(1)).sum(-1) + log_det
+        return self._distances(diff, inverse) + log_det
 
-    def _outer(self, a: Tensor, b: Tensor) -> Tensor:
+    def _distances(self, diff: Numbers, inverse: Numbers) -> Numbers:
+        white = diff * inverse[:, None]
+        return (white * white).sum(-1)
+
+    def _outer(self, a: Numbers, b: Numbers) -> Numbers:
         return a * b
 
-    def _second(self, diff: Tensor, r: Tensor) -> Tensor:
-        return (r.unsqueeze(1) @ diff.square()).squeeze(1)
+    def _second(self, diff: Numbers, r: Numbers) -> Numbers:
+        return (r[:, None] @ (diff * diff))[:, 0]
 
-    def _count(self, cells: Tensor) -> Tensor:
+    def _count(self, cells: Numbers) -> Numbers:
         return cells
 
-    def _pooled(self, x: Tensor) -> Tensor:
+    def _pooled(self, x: Numbers) -> Numbers:
         return x
 
-    def _energy(self, scatter: Tensor, count: Tensor) -> Tensor:
-        variance = self._variances()
-        return (scatter / variance + count * variance.log()).sum(-1)
+    def _energy(self, scatter: Numbers, count: Numbers, inverse: Numbers, log_det: Numbers) -> Numbers:
+        width = scatter.shape[-1]  # 1 where a sum over the columns is all that is known
+        return (scatter * inverse[:, :width] ** 2 + count * log_det[:, :width]).sum(-1)
 
-    def _prior_scatter(self) -> tuple[Tensor, float]:
+    def _prior_scatter(self) -> tuple[Array, float]:
         assert self.prior is not None
-        return torch.tensor(self.prior.scale, dtype=torch.float64), self.prior.degrees + 2
+        return np.full((), self.prior.scale), self.prior.degrees + 2
 
-    def _set(self, variance: Tensor) -> tuple[list[int], list[int]]:
-        excess = variance - self._least()[: self._width()]
+    def _set(self, variance: Array) -> tuple[list[int], list[int]]:
+        excess = variance - self._least_array()[: self._width()]
         below = excess < 0 if self.ridge is None else excess <= 0
-        clipped = [int(k) for k in below.any(-1).nonzero().flatten()]
+        clipped = np.flatnonzero(below.any(-1)).tolist()
         if clipped and self.ridge == 0:
-            excess = torch.maximum(excess, self._resolution())
-            self._refuse([k for k in clipped if not bool((excess[k] > 0).all())])
+            excess = np.maximum(excess, self._resolution())
+            self._refuse([k for k in clipped if not (excess[k] > 0).all()])
         lowest = max(ABOVE * self.floor, TINY) if self.ridge is None else TINY
-        self.log_excess.copy_(excess.clamp_min(lowest).log())
+        self.log_excess.copy_(torch.from_numpy(np.log(np.maximum(excess, lowest))))
         return clipped, []
 
-    def _resolution(self) -> Tensor:
+    def _resolution(self) -> Array:
         """What rounding leaves of a variance of 0 that is taken as E y² − μ², in standardised units.  (K, D or 1)
 
         Other packages take it so, with 10 ε added to each count: a component that holds one row then has 10 ε μ².
         """
-        square = (self.standard_mean + self.location / self.scale).square()  # (K, D)
-        return 10 * torch.finfo(torch.float64).eps * (self._pooled(square) / (self.n_features // self._width()))
+        square = (self.standard_mean + self.location / self.scale).square().numpy(force=True)  # (K, D)
+        return 10 * np.finfo(np.float64).eps * (self._pooled(square) / (self.n_features // self._width()))
 
     def _at_floor(self) -> list[int]:
         return [int(k) for k in (self.log_excess.exp().amin(-1) < 1e-3 * self._least().min()).nonzero().flatten()]
 
     def _assign_standard(self, mean: Tensor, covariance: Tensor) -> None:
         self.standard_mean.copy_(mean)
-        self._set(covariance.diagonal(dim1=-2, dim2=-1)[:, : self._width()])
+        self._set(covariance.diagonal(dim1=-2, dim2=-1)[:, : self._width()].numpy(force=True))
 
 
 class DiagonalGaussian(_Axis):
@@ -281,8 +305,8 @@ class SphericalGaussian(_Axis):
     def _units(self, variance: Tensor) -> Tensor:
         return variance.mean().expand_as(variance)
 
-    def _pooled(self, x: Tensor) -> Tensor:
-        return x.sum(-1, keepdim=True)
+    def _pooled(self, x: Numbers) -> Numbers:
+        return x.sum(-1)[:, None]
 
 
 GAUSSIANS: dict[str, type[GaussianEmission]] = {

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from onebound.emissions.base import ROUNDING, Emission
+from onebound.emissions.moments import Array, Components, Density, Moments, Numbers
 from onebound.emissions.priors import NormalInverseWishart
 from onebound.errors import InputError, Singular
 from onebound.observations import Columns, Observations
@@ -65,6 +66,7 @@ class GaussianEmission(Emission):
         self.standard_mean = nn.Parameter(torch.zeros(n_components, n_features, dtype=torch.float64))
         self.register_buffer("location", torch.zeros(n_features, dtype=torch.float64))
         self.register_buffer("scale", torch.ones(n_features, dtype=torch.float64))
+        self._kept: tuple[list[bytes], Density] | None = None
 
     # What a covariance form defines. A scatter is (K, D, D) or (K, D); `pooled` sums what shares one covariance.
 
@@ -73,43 +75,50 @@ class GaussianEmission(Emission):
         """Mahalanobis norm squared of diff (K, n, D) plus ln |Σ_k| over the observed columns.  (K, n)"""
 
     @abstractmethod
-    def _outer(self, a: Tensor, b: Tensor) -> Tensor:
+    def _distances(self, diff: Numbers, inverse: Numbers) -> Numbers:
+        """Mahalanobis norm squared of diff (K, n, D), nothing missing, by the inverse factors.  (K, n)"""
+
+    @abstractmethod
+    def _outer(self, a: Numbers, b: Numbers) -> Numbers:
         """(a bᵀ + b aᵀ) / 2, or its diagonal.  (K, D), (K, D) → a scatter"""
 
     @abstractmethod
-    def _second(self, diff: Tensor, r: Tensor) -> Tensor:
+    def _second(self, diff: Numbers, r: Numbers) -> Numbers:
         """Σ_n r_kn diff diffᵀ, or its diagonal.  (K, n, D), (K, n) → a scatter"""
 
     @abstractmethod
-    def _count(self, cells: Tensor) -> Tensor:
+    def _count(self, cells: Numbers) -> Numbers:
         """Counts of observed cells (K, D) in the shape that goes with a scatter's covariance."""
 
     @abstractmethod
-    def _pooled(self, x: Tensor) -> Tensor:
+    def _pooled(self, x: Numbers) -> Numbers:
         """A scatter, or a count that goes with one, summed over what shares one covariance."""
 
-    def _gathered(self, scatter: Tensor) -> Tensor:
+    def _n_covariances(self) -> int:
+        return self.n_components
+
+    def _gathered(self, scatter: Numbers) -> Numbers:
         """Scatters (K, …) in the shape that the statistics keep: where all share one covariance, their sum alone."""
         return scatter
 
     @abstractmethod
-    def _energy(self, scatter: Tensor, count: Tensor) -> Tensor:
+    def _energy(self, scatter: Numbers, count: Numbers, inverse: Numbers, log_det: Numbers) -> Numbers:
         """tr(Σ⁻¹ scatter) + count · ln |Σ|, pooled or not.  (K or fewer,)"""
 
     @abstractmethod
     def _inverse_factor(self) -> tuple[Tensor, Tensor]:
-        """C⁻¹ and ln |Σ|, where Σ = C Cᵀ: (K or 1, D, D) or the diagonals (K, D), and (K or 1,)."""
+        """C⁻¹ and ln |Σ|, where Σ = C Cᵀ: (K or 1, D, D) and (K or 1,), or their diagonals (K, D) and by column (K, D)."""
 
     @abstractmethod
     def _variances(self) -> Tensor:
         """The covariances themselves, pooled shape, standardised."""
 
     @abstractmethod
-    def _set(self, variance: Tensor) -> tuple[list[int], list[int]]:
+    def _set(self, variance: Array) -> tuple[list[int], list[int]]:
         """Write the covariances (pooled shape), clipped at `_least`; which lay below it, and which a ridge could not hold."""
 
     @abstractmethod
-    def _ridged(self, variance: Tensor) -> Tensor:
+    def _ridged(self, variance: Array) -> Array:
         """Covariances (pooled shape) with `_least` added to their diagonals."""
 
     @abstractmethod
@@ -121,7 +130,7 @@ class GaussianEmission(Emission):
         """Which covariances touch the floor."""
 
     @abstractmethod
-    def _prior_scatter(self) -> tuple[Tensor, float]:
+    def _prior_scatter(self) -> tuple[Array, float]:
         """Ψ₀ and its count for one covariance."""
 
     # --- the distribution ------------------------------------------------------------------------------------------
@@ -137,6 +146,31 @@ class GaussianEmission(Emission):
             return torch.full_like(self.scale, self.floor)
         return self.ridge / self.scale.square()
 
+    def _least_array(self) -> Array:
+        """The same as an array.  (D,)"""
+        return self._least().numpy(force=True)
+
+    def _density(self) -> Density:
+        """What ln N is computed from, differentiable in the parameters."""
+        return Density(self.standard_mean, *self._inverse_factor(), LOG_2PI + 2 * self.scale.log())
+
+    @torch.no_grad()
+    @np.errstate(all="ignore")
+    def _density_arrays(self) -> Density:
+        """The same as arrays, kept until a parameter differs by a bit: M, its record and the next E step share it."""
+        state = [*self._parameters.values(), *self._buffers.values()]
+        key = [t.numpy(force=True).tobytes() for t in state if t is not None]
+        if self._kept is None or self._kept[0] != key:
+            inverse, log_det = self._inverse_arrays()
+            volume = LOG_2PI + 2 * np.log(self.scale.numpy(force=True))
+            self._kept = key, Density(self.standard_mean.numpy(force=True).copy(), inverse, log_det, volume)
+        return self._kept[1]
+
+    def _inverse_arrays(self) -> tuple[Array, Array]:
+        """What `_inverse_factor` gives, as arrays."""
+        inverse, log_det = self._inverse_factor()
+        return inverse.numpy(force=True), log_det.numpy(force=True)
+
     @property
     def _bounded(self) -> bool:
         """Whether Σ stays away from 0 whatever the coordinates are."""
@@ -148,7 +182,7 @@ class GaussianEmission(Emission):
             return dict.fromkeys(below, "its covariance was clipped at the floor")
         if self.ridge == 0:
             return dict.fromkeys(below, "its variance is as small as float64 can tell from 0")
-        if len(below) == len(self._variances()):
+        if len(below) == self._n_covariances():
             below = []  # All of them: the data are flat there, no component collapsed, and Σ is what a ridge makes of it.
         alone = dict.fromkeys(below, "its scatter is singular, so that the ridge alone holds its covariance")
         return alone | dict.fromkeys(beyond, "its covariance is singular in spite of the ridge: clipped at the floor")
@@ -190,17 +224,20 @@ class GaussianEmission(Emission):
 
     @torch.no_grad()
     def exact_pass(self, obs: Observations, log_weights: Tensor, *, statistics: bool) -> ExactSums | None:
-        """All E steps of a mixture of these components in one fused pass; None for missing cells, other devices, small data."""
-        few = obs.n_items * self.n_components * self.n_features < FUSED_CELLS
-        if few or obs.context is not None or obs.y.device.type != "cpu":
+        """All E steps of a mixture of these components in one pass; None for missing cells, other devices."""
+        if obs.context is not None or obs.y.device.type != "cpu":
             return None
+        density = self._density_arrays()
+        if obs.n_items * self.n_components * self.n_features < FUSED_CELLS:
+            return self._few(obs, log_weights, density, statistics=statistics)
         from onebound.emissions import gaussian_pass  # brings the compiler's runtime, which small data never need
 
-        point, inverse, constant, units = self._for_the_kernel()
-        found = gaussian_pass.exact_sums(obs, units, point, inverse, log_weights + constant, statistics=statistics)
+        components, units = self._for_the_kernel(density)
+        weighed = replace(components, constant=components.constant + log_weights.numpy())
+        found = gaussian_pass.exact_sums(obs, units, weighed, statistics=statistics)
         if found is None or found.statistics is None:
             return found
-        return replace(found, statistics=Statistics(found.statistics.sums, {"mean": point.clone()}))
+        return replace(found, statistics=Statistics(found.statistics.sums, {"mean": torch.from_numpy(density.mean)}))
 
     @torch.no_grad()
     def chain_pass(
@@ -211,21 +248,52 @@ class GaussianEmission(Emission):
             return None
         from onebound.emissions import gaussian_pass
 
-        point, inverse, constant, units = self._for_the_kernel()
-        found = gaussian_pass.chain_sums(
-            obs, units, (point, inverse, constant), (log_start, log_transition), statistics=statistics
-        )
+        density = self._density_arrays()
+        components, units = self._for_the_kernel(density)
+        found = gaussian_pass.chain_sums(obs, units, components, (log_start, log_transition), statistics=statistics)
         if found is None or found.emission is None:
             return found
-        return replace(found, emission=Statistics(found.emission.sums, {"mean": point.clone()}))
+        return replace(found, emission=Statistics(found.emission.sums, {"mean": torch.from_numpy(density.mean)}))
 
-    def _for_the_kernel(self) -> tuple[Tensor, Tensor, Tensor, tuple[Any, Any]]:
-        """Means, inverse factors, the logarithms of what normalises the densities (K,), and the units."""
-        inverse, log_det = self._inverse_factor()
-        units = (self.location.numpy(), self.scale.numpy())
-        volume = self.n_features * LOG_2PI + 2 * float(np.log(units[1]).sum())
-        constant = (-0.5 * (log_det + volume)).expand(self.n_components)
-        return self.standard_mean.detach(), inverse, constant, units
+    def _for_the_kernel(self, density: Density) -> tuple[Components, tuple[Array, Array]]:
+        """Means, inverse factors and the logarithms of what normalises the densities; and the units."""
+        components = Components(density.mean, density.inverse, self._constant(density))
+        return components, (self.location.numpy(), self.scale.numpy())
+
+    def _constant(self, density: Density) -> Array:
+        """ln of what normalises the densities.  (K,)"""
+        log_det = density.log_det.sum(-1) if density.log_det.ndim == 2 else density.log_det
+        return np.full(self.n_components, -0.5 * (log_det + density.volume.sum()))
+
+    @np.errstate(all="ignore")  # what is not finite is looked for and named
+    def _few(self, obs: Observations, log_weights: Tensor, density: Density, *, statistics: bool) -> ExactSums | None:
+        """The pass over few rows in arrays; None where something is missing, forbidden or not finite."""
+        constant = self._constant(density) + log_weights.numpy()
+        if obs.allowed is not None or obs.has_gaps or not np.isfinite(constant).all():
+            return None
+        x = (obs.y.numpy() - self.location.numpy()) / self.scale.numpy()
+        diff = x - density.mean[:, None]  # (K, N, D)
+        w = constant[:, None] - 0.5 * self._distances(diff, density.inverse)  # (K, N)
+        top = w.max(0)
+        shares = np.exp(w - top)
+        total = shares.sum(0)
+        evidence, weights = top + np.log(total), obs.weights.numpy()
+        if not np.isfinite(evidence).all():
+            return None
+        weight, value = float(weights.sum()), float(weights @ evidence)
+        scale = weight + float(weights @ np.abs(evidence))
+        if not statistics:
+            return ExactSums(weight, value, math.nan, scale)
+        r = shares * (weights / total)
+        counts = r.sum(1)
+        sums: dict[str, Tensor | Statistics] = {
+            "count": torch.from_numpy(np.repeat(counts, self.n_features).reshape(diff.shape[::2])),
+            "first": torch.from_numpy((r[:, None] @ diff)[:, 0]),
+            "second": torch.from_numpy(self._gathered(self._second(diff, r))),
+        }
+        entropy = -float((r * (w - evidence)).sum())
+        found = Statistics(sums, {"mean": torch.from_numpy(density.mean)})
+        return ExactSums(weight, value, entropy, scale, torch.from_numpy(counts), found)
 
     @torch.no_grad()
     def sample(self, z: Tensor, generator: torch.Generator | None = None, context: Tensor | None = None) -> Tensor:
@@ -258,36 +326,43 @@ class GaussianEmission(Emission):
     def recentred(self, statistics: Statistics) -> Statistics:
         """Moments about the current means."""
         mean = self.standard_mean.detach().clone()
-        count = statistics.tensor("count")
-        first = statistics.tensor("first") - count * (mean - statistics.about["mean"])
-        return Statistics({"count": count, "first": first, "second": self._scatter(statistics, mean)}, {"mean": mean})
+        moments = Moments.tensors(statistics)
+        first = moments.first - moments.count * (mean - moments.point)
+        return Statistics(
+            {"count": moments.count, "first": first, "second": self._scatter(moments, mean)}, {"mean": mean}
+        )
 
-    def _scatter(self, statistics: Statistics, mean: Tensor) -> Tensor:
+    def _scatter(self, moments: Moments, mean: Numbers) -> Numbers:
         """Second moments about `mean` instead: S − 2 s₁dᵀ (symmetrised) + n ddᵀ with d = mean − old mean."""
-        shift = mean - statistics.about["mean"]
+        shift = mean - moments.point
         square = self._outer(shift, shift)
-        count = self._count(statistics.tensor("count"))
-        cross = self._outer(statistics.tensor("first"), shift)
-        return statistics.tensor("second") + self._gathered(_like(count, square) * square - 2 * cross)
+        cross = self._outer(moments.first, shift)
+        return moments.second + self._gathered(_like(self._count(moments.count), square) * square - 2 * cross)
 
     def expected_log_prob(self, statistics: Statistics) -> Tensor:
         """Σ r ln N(y; μ_k, Σ_k) under the current parameters.  (K,), nats"""
-        count = statistics.tensor("count")
-        constant = (count * (LOG_2PI + 2 * self.scale.log())).sum(-1)
-        return -0.5 * (self._energy(self._scatter(statistics, self.standard_mean), self._count(count)) + constant)
+        if torch.is_grad_enabled() or self.scale.device.type != "cpu":
+            return self._expected(Moments.tensors(statistics), self._density())
+        return torch.from_numpy(self._expected(Moments.arrays(statistics), self._density_arrays()))
+
+    @np.errstate(all="ignore")
+    def _expected(self, moments: Moments, density: Density) -> Numbers:
+        scatter, count = self._scatter(moments, density.mean), self._count(moments.count)
+        energy = self._energy(scatter, count, density.inverse, density.log_det)
+        return -0.5 * (energy + moments.count @ density.volume)
 
     @torch.no_grad()
+    @np.errstate(all="ignore")
     def maximize(self, statistics: Statistics, *, partial: bool = False) -> list[str]:
         """Weighted means and scatter (with a prior: the mode). An empty component keeps its parameters."""
-        count, first = statistics.tensor("count"), statistics.tensor("first")
-        point = statistics.about["mean"]
+        moments = Moments.arrays(statistics)
+        count, point = moments.count, moments.point
         strength = self.prior.mean_strength if self.prior else 0.0
         # Standardised coordinates put the prior's mean, the data mean, at 0.
         empty = count + strength <= EMPTY * count.sum(0)
-        mean = torch.where(
-            empty, point, point + (first - strength * point) / (count + strength).masked_fill(empty, 1.0)
-        )
-        scatter, cells = self._scatter(statistics, mean), self._count(count)
+        rows = np.where(empty, 1.0, count + strength)
+        mean = np.where(empty, point, point + (moments.first - strength * point) / rows)
+        scatter, cells = self._scatter(moments, mean), self._count(count)
         if self.prior:
             scatter, cells = scatter + self._gathered(strength * self._outer(mean, mean)), cells + float(strength > 0)
         scatter, cells = self._pooled(scatter), self._pooled(cells)
@@ -295,15 +370,15 @@ class GaussianEmission(Emission):
             prior_scatter, prior_count = self._prior_scatter()
             scatter, cells = scatter + prior_scatter, cells + prior_count
         alone = cells <= EMPTY * count.sum(0).max()
-        updated = scatter / _like(cells.masked_fill(alone, 1.0), scatter)
+        updated = scatter / _like(np.where(alone, 1.0, cells), scatter)
         if self.ridge is not None:
-            self._refuse([int(k) for k in alone.reshape(len(alone), -1).any(-1).nonzero().flatten()])
+            self._refuse(np.flatnonzero(alone.reshape(len(alone), -1).any(-1)).tolist())
             updated = self._ridged(updated)
-        self.standard_mean.copy_(mean)
-        if bool(alone.any()):
-            updated = torch.where(_like(alone, scatter), self._variances(), updated)
+        if alone.any():
+            updated = np.where(_like(alone, scatter), self._variances().numpy(force=True), updated)
+        self.standard_mean.copy_(torch.from_numpy(mean))
         told = self._told(*self._set(updated))
-        nothing = [k for k, gone in enumerate(empty.all(-1).tolist()) if gone]
+        nothing = np.flatnonzero(empty.all(-1)).tolist()
         return [f"component {k} has no weight: it keeps its mean and covariance" for k in nothing] + [
             f"component {k}: {what}" for k, what in told.items() if k not in nothing
         ]
@@ -312,11 +387,13 @@ class GaussianEmission(Emission):
         """ln p(μ, Σ) up to a constant, nats, in the coordinates of the M step."""
         if self.prior is None:
             return super().log_prior()
-        strength = self.prior.mean_strength
+        strength, density = self.prior.mean_strength, self._density()
         scatter = strength * self._outer(self.standard_mean, self.standard_mean)
         count = self._count(torch.full_like(self.standard_mean, float(strength > 0)))
         prior_scatter, prior_count = self._prior_scatter()
-        return -0.5 * self._energy(self._pooled(scatter) + prior_scatter, self._pooled(count) + prior_count).sum()
+        scatter = self._pooled(scatter) + torch.from_numpy(prior_scatter).to(scatter.device)
+        count = self._pooled(count) + prior_count
+        return -0.5 * self._energy(scatter, count, density.inverse, density.log_det).sum()
 
     @torch.no_grad()
     def project(self) -> list[str]:
@@ -436,6 +513,6 @@ def _differences(x: Tensor, mean: Tensor, observed: Tensor | None) -> Tensor:
     return torch.where(observed, x.nan_to_num() - mean.unsqueeze(1), 0.0)
 
 
-def _like(count: Tensor, scatter: Tensor) -> Tensor:
+def _like(count: Numbers, scatter: Numbers) -> Numbers:
     """`count` with the trailing axes that let it multiply `scatter`."""
     return count.reshape(*count.shape, *([1] * (scatter.ndim - count.ndim)))

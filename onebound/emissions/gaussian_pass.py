@@ -11,13 +11,13 @@ moments about the means.
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from onebound.emissions.moments import Components
 from onebound.kernels import chain as chain_kernel
 from onebound.kernels.blocks import Centred, Products
 from onebound.kernels.lanes import DOTS, HEIGHT
@@ -26,28 +26,6 @@ from onebound.observations import Observations
 from onebound.statistics import ChainSums, ExactSums, Statistics
 
 Array = NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class Components:
-    """K Gaussians: means (K, D), inverse factors of Σ = L Lᵀ, and ln π_k + the normalising constant (K,).
-
-    `inverse`: (K, D, D), (1, D, D) shared by all, or (K, D) of a diagonal.
-    """
-
-    mean: Array
-    inverse: Array
-    constant: Array
-
-    @property
-    def diagonal(self) -> bool:
-        """Whether the covariances are diagonal."""
-        return self.inverse.ndim == 2
-
-    @property
-    def shared(self) -> bool:
-        """Whether all components have one dense covariance; for one component that is no gain."""
-        return not self.diagonal and len(self.inverse) < len(self.mean)
 
 
 def kernel_arguments(c: Components) -> tuple[Products, Centred]:
@@ -108,16 +86,16 @@ def moments(c: Components, products: Products, sums: Sums) -> tuple[Array, Array
 
 
 def exact_sums(
-    obs: Observations, units: tuple[Array, Array], mean: Tensor, inverse: Tensor, constant: Tensor, *, statistics: bool
+    obs: Observations, units: tuple[Array, Array], components: Components, *, statistics: bool
 ) -> ExactSums | None:
-    """The fused pass over `obs`; `units` are location and scale (D,), `constant` (K,) is −inf for a component of weight 0.
+    """The fused pass over `obs`; `units` are location and scale (D,), the constant is −inf for a component of weight 0.
 
     None where the kernel cannot tell what is wrong with a row or a parameter: the ordinary path can, and names it.
     """
-    used = np.flatnonzero(constant.numpy() > -np.inf)
-    c = Components(*(t.detach().numpy() for t in (mean, inverse, constant)))
-    if len(used) < len(mean):
-        inverses = c.inverse[used] if len(c.inverse) == len(c.mean) else c.inverse
+    c, k = components, len(components.mean)
+    used = np.flatnonzero(c.constant > -np.inf)
+    if len(used) < k:
+        inverses = c.inverse[used] if len(c.inverse) == k else c.inverse
         c = Components(c.mean[used], inverses, c.constant[used])
     products, centred = kernel_arguments(c)
     if not (np.isfinite(products.eta).all() and np.isfinite(centred.constant).all()):
@@ -132,10 +110,9 @@ def exact_sums(
     if not statistics:
         return ExactSums(weight, evidence, entropy, scale)
     count, first, second = (torch.from_numpy(m) for m in moments(c, products, sums))
-    if len(used) < len(mean):
-        count, first = _spread(count, used, len(mean)), _spread(first, used, len(mean))
-        tied = inverse.ndim == 3 and len(inverse) < len(mean)
-        second = second if tied else _spread(second, used, len(mean))
+    if len(used) < k:
+        count, first = _spread(count, used, k), _spread(first, used, k)
+        second = second if components.shared else _spread(second, used, k)
     cells = count[:, None].expand_as(first).clone()  # (K, D): nothing is missing here
     found = Statistics({"count": cells, "first": first, "second": second})
     return ExactSums(weight, evidence, entropy, scale, count, found)
@@ -144,16 +121,15 @@ def exact_sums(
 def chain_sums(
     obs: Observations,
     units: tuple[Array, Array],
-    components: tuple[Tensor, Tensor, Tensor],
+    c: Components,
     chain: tuple[Tensor, Tensor],
     *,
     statistics: bool,
 ) -> ChainSums | None:
-    """The fused pass over sequences: `components` are mean, inverse and constant, `chain` ln π (K,) and ln A (K, K).
+    """The fused pass over sequences: states `c` with their constants, `chain` is ln π (K,) and ln A (K, K).
 
     None where the kernel cannot tell what is wrong with a parameter.
     """
-    c = Components(*(t.detach().numpy() for t in components))
     products, centred = kernel_arguments(c)
     if not (np.isfinite(products.eta).all() and np.isfinite(centred.constant).all()):
         return None

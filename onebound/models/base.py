@@ -176,7 +176,7 @@ class Model(nn.Module, ABC):
 
     def expected_log_joint(self, statistics: Statistics) -> Tensor:
         """Σ weight · E_q ln p(z, y) under the current parameters: the record after M without another pass.  ()"""
-        return torch.stack([v.sum() for v in self.expected_log_joint_parts(statistics).values()]).sum()
+        return sum(v.sum() for v in self.expected_log_joint_parts(statistics).values())  # type: ignore[return-value]
 
     def recentred(self, statistics: Statistics) -> Statistics:
         """The same sums about the parameters of the moment, where they are about any: to add what several E steps left."""

@@ -137,7 +137,7 @@ class Mixture(EmittingModel):
         """π ∝ counts + α − 1, and the emission's own M step."""
         repairs = self.emission.maximize(statistics.part("emission"), partial=partial)
         counts = statistics.tensor("counts") + (self.prior.concentration - 1 if self.prior else 0.0)
-        gone = (counts <= 0) & self.mixing.support
+        gone = (counts <= 0) & self.mixing.support if bool((counts <= 0).any()) else counts.new_zeros(0)
         self.mixing.assign(counts)
         return repairs + [f"component {int(k)} is empty: its weight is 0" for k in gone.nonzero().flatten()]
 

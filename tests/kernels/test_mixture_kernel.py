@@ -12,7 +12,7 @@ from zoo import CLOSED, Case, clone
 
 import onebound as ob
 from onebound.algorithms import sweep as sweep_module
-from onebound.emissions import Gaussian, gaussian_base
+from onebound.emissions import Gaussian, gaussian_base, gaussian_pass
 from onebound.kernels import mixture as kernel
 from onebound.kernels.softmax import SMALLEST_EXPONENT, exp_of_negative, log_of_normal
 from onebound.kernels.threads import run
@@ -266,13 +266,36 @@ def test_a_fit_is_the_same_with_and_without_the_kernel(case: Case, monkeypatch: 
         torch.testing.assert_close(p, q, rtol=1e-8, atol=1e-8)
 
 
-def test_data_too_small_to_pay_for_the_load_go_the_ordinary_way(monkeypatch: pytest.MonkeyPatch) -> None:
-    t = table("full", 300, 3, 2, seed=11)
+@pytest.mark.parametrize("form", sorted(FORMS))
+def test_data_too_small_to_pay_for_the_load_get_the_same_sums_without_it(
+    form: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    t = table(form, 300, 3, 2, seed=11)
+    model = model_of(t, form)
+    monkeypatch.setattr(gaussian_base, "FUSED_CELLS", 300 * 3 * 2)
+    fused = model.exact_pass(observed(t), statistics=True)
+    monkeypatch.setattr(gaussian_base, "FUSED_CELLS", 300 * 3 * 2 + 1)
+    monkeypatch.setattr(gaussian_pass, "exact_sums", lambda *_, **__: pytest.fail("the compiled pass was taken"))
+    few = model.exact_pass(observed(t), statistics=True)
+    assert fused is not None
+    assert few is not None
+    for name in ("weight", "evidence", "entropy", "scale"):
+        assert getattr(few, name) == pytest.approx(getattr(fused, name), rel=1e-12)
+    assert few.statistics is not None
+    assert fused.statistics is not None
+    torch.testing.assert_close(few.statistics.to_vector(), fused.statistics.to_vector(), rtol=1e-11, atol=1e-10)
+    few = model.exact_pass(observed(t), statistics=False)
+    assert few is not None
+    assert few.evidence == pytest.approx(fused.evidence, rel=1e-12)
+
+
+def test_few_rows_that_arrays_cannot_hold_go_the_ordinary_way() -> None:
+    t = table("full", 20, 3, 2, seed=11)
     model = model_of(t, "full")
-    cells = 300 * 3 * 2
-    for least, taken in ((cells, True), (cells + 1, False)):
-        monkeypatch.setattr(gaussian_base, "FUSED_CELLS", least)
-        assert (model.exact_pass(observed(t), statistics=True) is not None) == taken
+    far, gap = t.y.copy(), t.y.copy()
+    far[3], gap[3, 0] = 1e200, np.nan
+    for y in (far, gap):
+        assert model.exact_pass(ob.Observations.of(y), statistics=True) is None
 
 
 def test_the_exponential_is_right_to_the_last_bits() -> None:
