@@ -5,9 +5,9 @@
 
 Both start from the same means, weights and precisions and make the same number of iterations; an iteration's time is the
 difference of two fits, so that starts and final E steps drop out. On the small table it is a whole `fit` of the estimators
-instead, with their common start by k-means and their common rule to stop. Least over repeats on both sides; the peer at its best of
-1 and 2 threads. The share of GEMM is ours against NumPy's products of the same shapes, counting 4·N·K·P operations a pass
-with P = D(D + 1)/2 + D + 1 numbers in φ(x).
+instead, with their common start by k-means and their common rule to stop. Least over repeats on both sides; the peer at its
+best of 1 and 2 threads. The share of GEMM is ours against NumPy's products of the same shapes, counting 4·N·K·P operations a
+pass with P = D(D + 1)/2 + D + 1 numbers in φ(x).
 """
 
 from __future__ import annotations

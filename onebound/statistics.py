@@ -13,8 +13,8 @@ from torch import Tensor
 class ExactSums:
     """What one pass of exact E steps over all items leaves: sums over items, each times its weight.
 
-    `evidence`: ln p(y), which is L too; `scale`: 1 + |ln p(y)|; `counts`: how many items each part of z is expected to
-    explain; `statistics`: expected complete-data statistics.
+    `evidence`: ln p(y), which is L too; `entropy`: H of z, NaN where it is not known; `scale`: 1 + |ln p(y)|;
+    `counts`: how many items each part of z is expected to explain; `statistics`: expected complete-data statistics.
     """
 
     weight: float

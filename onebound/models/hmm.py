@@ -7,6 +7,7 @@ M step:      π ∝ Σ p(z₁ = k), A[i, j] ∝ Σ_t p(z_{t−1} = i, z_t = j) (
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Self
@@ -159,7 +160,7 @@ class HMM(EmittingModel):
         moves = self.transition
         if isinstance(moves, NeuralTransition) or not self.emission.sufficient or obs.y.device.type != "cpu":
             return None
-        obs, sums = self.observe(obs), _Sums()
+        obs, sums, of_states = self.observe(obs), _Sums(), math.nan
         start, steps = self.initial.log_probabilities(), moves.log_probabilities()
         fused = self.emission.chain_pass(obs, start, steps, statistics=statistics)
         if fused is not None:
@@ -180,7 +181,9 @@ class HMM(EmittingModel):
         if sums.statistics is not None:
             entropy = sums.evidence - self.expected_log_joint(sums.statistics)
             sums.statistics = Statistics({**sums.statistics.sums, "entropy": entropy})
-        return ExactSums(sums.weight, sums.evidence, 0.0, sums.scale, None, sums.statistics)
+            if fused is not None and not obs.n_items:  # nothing else is latent there: it is the states' own entropy
+                of_states = float(entropy)
+        return ExactSums(sums.weight, sums.evidence, of_states, sums.scale, None, sums.statistics)
 
     def _collected(self, weight: float, initial: Tensor, transition: Tensor, emission: Statistics) -> Statistics:
         """What `statistics` collects, the entropy still to come."""

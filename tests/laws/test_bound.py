@@ -11,6 +11,7 @@ import torch
 from zoo import MIXTURES, ZOO, Case
 
 import onebound as ob
+from onebound.bound import mean_bound
 from onebound.structures import Categorical, Chain, ChainPotentials, Structure
 
 EXACT = {"rtol": 1e-10, "atol": 1e-10}
@@ -36,6 +37,13 @@ def test_evidence_equals_brute_force(case: Case) -> None:
     model, obs = case.model(), case.observations()
     wanted = oracles.evidence(oracles.log_joint(model, obs))
     np.testing.assert_allclose(model.evidence(obs).detach(), wanted, **EXACT)
+
+
+@pytest.mark.parametrize("case", ZOO, ids=repr)
+def test_the_means_of_all_items_are_those_of_each(case: Case) -> None:
+    model, obs = case.model(), case.observations()
+    each, together = ob.bound(model, obs).mean(), mean_bound(model, model.observe(obs)).mean()
+    assert together == pytest.approx(each, rel=1e-10, abs=1e-10)
 
 
 @pytest.mark.parametrize("case", ZOO, ids=repr)
