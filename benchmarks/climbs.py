@@ -10,6 +10,7 @@ DIR (or $ONEBOUND_DATA) holds the data that do not travel with the package; a se
 
     iris/iris.csv                          Fisher 1936; UCI Machine Learning Repository, "Iris"
     digits8x8/optdigits_train.csv.gz       UCI, "Optical Recognition of Handwritten Digits", with a header, 64 pixels first
+    japanese_vowels/train.csv.gz           UCI, "Japanese Vowels", columns utterance, speaker, frame, lpc1 to lpc12
 """
 
 from __future__ import annotations
@@ -37,9 +38,11 @@ from natural import NG
 import onebound as ob
 from onebound.data import read_table
 from onebound.errors import OneboundError
-from onebound.models import Mixture, Model
+from onebound.models import HMM, Mixture, Model
 from onebound.recognition import recognition_for
 
+ALGORITHMS = ("EM", "EM, SQUAREM", "EG, Adam", "EG, L-BFGS", "NG", "VAE, Adam")
+OF_CHAINS = ALGORITHMS[:-1]
 CLOSE, CLOSER = 1e-3, 1e-6  # nats per item
 LEARNING_RATES = (0.02, 0.06, 0.2)
 BATCHES = 16  # mini-batches in a pass, where Adam takes them
@@ -47,16 +50,20 @@ BATCHES = 16  # mini-batches in a pass, where Adam takes them
 
 @dataclass(frozen=True)
 class DataSet:
-    """Data, model and budgets. `full`, `mini`: passes for Adam; `natural`, `refresh`: iterations, and how old F may get."""
+    """Data, model and budgets. `full`, `mini`: passes for Adam; `natural`, `refresh`: iterations, and how old F may get.
+
+    `load`: rows (N, D), or a list of sequences (T_n, D) for hidden Markov models, which no VAE climbs here.
+    """
 
     name: str
     what: str
-    load: Callable[[Path], np.ndarray]
+    load: Callable[[Path], Any]
     model: Callable[[], Model]
     full: int = 600
     mini: int = 60
     natural: int = 200
     refresh: int = 3
+    algorithms: tuple[str, ...] = ALGORITHMS
 
 
 def _faithful(folder: Path) -> np.ndarray:
@@ -81,6 +88,31 @@ def _corners(distance: float) -> Callable[[Path], np.ndarray]:
         return corner[rng.integers(4, size=1000)] + rng.standard_normal((1000, 2))
 
     return load
+
+
+def _vowels(folder: Path) -> list[np.ndarray]:
+    table = read_table(folder / "japanese_vowels" / "train.csv.gz").values
+    ends = np.flatnonzero(np.diff(table[:, 0])) + 1
+    return np.split(table[:, 3:], ends)
+
+
+def _switching(distance: float) -> Callable[[Path], list[np.ndarray]]:
+    """100 draws of 30 steps from three states that stay with probability 0.8, Gaussians `distance` sd apart on a line."""
+
+    def load(folder: Path) -> list[np.ndarray]:
+        rng, matrix = np.random.default_rng(0), np.full((3, 3), 0.1) + 0.7 * np.eye(3)
+        z = np.empty((100, 30), np.int64)
+        z[:, 0] = rng.integers(3, size=100)
+        for t in range(1, 30):
+            z[:, t] = (rng.random((100, 1)) > matrix[z[:, t - 1]].cumsum(1)).sum(1)
+        y = distance * z[..., None] + rng.standard_normal((100, 30, 1))
+        return list(y)
+
+    return load
+
+
+def _chain(k: int, d: int, covariance: str) -> Callable[[], Model]:
+    return lambda: HMM(ob.emissions.Gaussian(k, d, covariance))
 
 
 def _gaussians(k: int, d: int) -> Callable[[], Model]:
@@ -111,6 +143,32 @@ DATA = {
             natural=200,
             refresh=10,
         ),
+        DataSet(
+            "hmm-apart",
+            "synthetic, 100 sequences × 30 × 1, HMM of 3 states, Gaussians 4 sd apart",
+            _switching(4.0),
+            _chain(3, 1, "full"),
+            algorithms=OF_CHAINS,
+        ),
+        DataSet(
+            "hmm-overlap",
+            "synthetic, 100 sequences × 30 × 1, HMM of 3 states, Gaussians 1.5 sd apart",
+            _switching(1.5),
+            _chain(3, 1, "full"),
+            full=1500,
+            mini=150,
+            algorithms=OF_CHAINS,
+        ),
+        DataSet(
+            "vowels",
+            "270 utterances × 7 to 26 frames × 12, HMM of 5 states, diagonal Gaussians",
+            _vowels,
+            _chain(5, 12, "diag"),
+            full=400,
+            mini=40,
+            natural=100,
+            algorithms=OF_CHAINS,
+        ),
     )
 }
 
@@ -120,7 +178,7 @@ class Setting:
     """One way to run an algorithm."""
 
     label: str
-    algorithm: Callable[[np.ndarray, Any], Any]  # (y, recognition network) → Algorithm
+    algorithm: Callable[[Any, Any], Any]  # (y, recognition network) → Algorithm
     max_iter: int
     batch_size: int | None = None
     tol: float | None = None
@@ -154,6 +212,8 @@ def settings(algorithm: str, data: DataSet, n_items: int) -> list[Setting]:
     """The ways to run it; where there are several, the best on the first start is taken for all."""
     if algorithm == "EM":
         return [Setting("", lambda y, net: ob.EM(), 3000, tol=1e-11)]
+    if algorithm == "EM, SQUAREM":
+        return [Setting("", lambda y, net: ob.EM(accelerate="squarem"), 3000, tol=1e-11)]
     if algorithm == "EG, L-BFGS":
         return [Setting("", lambda y, net: ob.EG("lbfgs"), 1000, tol=1e-11)]
     if algorithm == "NG":
@@ -166,14 +226,11 @@ def settings(algorithm: str, data: DataSet, n_items: int) -> list[Setting]:
     ]
 
 
-def _with_rate(make: Callable[..., Any], lr: float, y: np.ndarray, network: Any) -> Any:
+def _with_rate(make: Callable[..., Any], lr: float, y: Any, network: Any) -> Any:
     return make(network, lr=lr)
 
 
-ALGORITHMS = ("EM", "EG, Adam", "EG, L-BFGS", "NG", "VAE, Adam")
-
-
-def climb(data: DataSet, y: np.ndarray, algorithm: str, setting: Setting, start: int) -> Run:
+def climb(data: DataSet, y: Any, algorithm: str, setting: Setting, start: int) -> Run:
     """One climb from start number `start`, with L after every E step."""
     model = data.model()
     obs = model.observe(y)
@@ -272,7 +329,7 @@ def _rows_of(name: str, here: list[Run], starts: int) -> Iterator[dict[str, Any]
     best, highest = (
         max(r.hilltop for r in group if r.repairs == 0 and r.hilltop == r.hilltop) for group in (table, here)
     )
-    for algorithm in ALGORITHMS:
+    for algorithm in DATA[name].algorithms:
         mine = [r for r in here if r.algorithm == algorithm][:starts]
         for series in ("bound", "evidence") if algorithm.startswith("VAE") else ("bound",):
             yield {
@@ -331,7 +388,11 @@ def main() -> None:
         parser.error("no data set is there. " + " ".join(f"{n}: {why}" for n, why in skipped.items()))
     with ProcessPoolExecutor(options.jobs, mp_context=get_context("spawn")) as pool:
         # The longest first, so that no worker is left with it at the end.
-        tasks = {(n, a): pool.submit(race, n, a, options.data, options.starts) for n in ready[::-1] for a in ALGORITHMS}
+        tasks = {
+            (n, a): pool.submit(race, n, a, options.data, options.starts)
+            for n in ready[::-1]
+            for a in DATA[n].algorithms
+        }
         runs = []
         for (name, algorithm), task in tasks.items():
             runs += task.result()

@@ -61,7 +61,12 @@ def table(rows: list[dict[str, Any]], names: list[str], show: Any) -> str:
     by = {(r["algorithm"], r["data"]): r for r in rows}
     lines = ["| | " + " | ".join(names) + " |", "|---|" + "---:|" * len(names)]
     down = dict.fromkeys(r["algorithm"] for r in rows)
-    return "\n".join([*lines, *(f"| {a} | " + " | ".join(show(by[a, n]) for n in names) + " |" for a in down)])
+    return "\n".join(
+        [
+            *lines,
+            *(f"| {a} | " + " | ".join(show(by[a, n]) if (a, n) in by else "" for n in names) + " |" for a in down),
+        ]
+    )
 
 
 def _reading(path: Path) -> str:

@@ -112,7 +112,11 @@ class _NaturalRun(MStepRun):
         assert sweep.statistics is not None
         joint = self.model.expected_log_joint(sweep.statistics) / sweep.weight
         objective = joint + self.model.log_prior() / self.total_weight
-        grads = torch.autograd.grad(objective, self.parameters, allow_unused=True, materialize_grads=True)
+        return self._flat(objective)
+
+    def _flat(self, value: Tensor) -> Tensor:
+        """∇ of a number.  (P,)"""
+        grads = torch.autograd.grad(value, self.parameters, allow_unused=True, materialize_grads=True)
         return nn.utils.parameters_to_vector(grads)
 
     def _fisher(self) -> Tensor:
@@ -127,6 +131,9 @@ class _NaturalRun(MStepRun):
 
     def _scores(self, block: Observations) -> Tensor:
         """∇ ln p(y_n; Θ) of every item.  (n, P)"""
+        if block.lengths is not None:  # compiled kernels take one direction at a time
+            each = (self.model.evidence(block.select(slice(n, n + 1))).sum() for n in range(block.n_items))
+            return torch.stack([self._flat(value) for value in each])
         evidence = self.model.evidence(block)
         directions = torch.eye(len(evidence)).to(evidence)
         grads = torch.autograd.grad(
