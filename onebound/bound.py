@@ -138,7 +138,7 @@ def _picker(q: Any, n_items: int) -> Callable[[Observations, int, Any], Any] | N
 def mean_bound(model: Any, obs: Observations, q: Any = None) -> Bound:
     """L of all items in both readings, as one row of weighted means: no (N,) array is kept."""
     sums, weight = dict.fromkeys(PER_ITEM[:-1], 0.0), 0.0
-    for part in obs.blocks(obs.n_rows):
+    for part in obs.parts(obs.n_rows):
         fused = model.exact_pass(part, statistics=True) if q is None else None
         if fused is not None and not math.isnan(
             fused.entropy

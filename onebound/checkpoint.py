@@ -33,6 +33,7 @@ from onebound.errors import StoreError, Unsupported
 from onebound.observations import Observations
 from onebound.recognition import CategoricalRecognition, ChainRecognition
 from onebound.store import built, described, filled, read, write
+from onebound.streamed import Streamed
 
 E_STEPS: dict[str, type[EStep]] = {c.__name__: c for c in (Exact, PosteriorSamples, Argmax, Amortized)}
 M_STEPS: dict[str, type[MStep]] = {c.__name__: c for c in (ClosedForm, Gradient, Squared, Stepwise)}
@@ -180,8 +181,11 @@ def _part(tensors: Mapping[str, Tensor], owner: str) -> dict[str, Tensor]:
 def _fingerprint(obs: Observations) -> dict[str, Any]:
     """What tells these data from others: their size and a digest of their values and weights."""
     sha = hashlib.sha256()
-    for block in obs.blocks(obs.n_rows):  # one, unless the rows are read in blocks
-        for t in (block.y, block.weights, block.lengths, block.context, block.allowed):
+    streamed = isinstance(obs, Streamed)
+    parts = [(obs.weights, obs.lengths)] if streamed else []
+    rows = obs.as_rows().blocks(obs.n_rows) if streamed else [obs]
+    for tensors in (*parts, *((b.y, b.weights, b.lengths, b.context, b.allowed) for b in rows)):
+        for t in tensors:
             if t is not None:
                 sha.update(t.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
     return {"n_items": obs.n_items, "sha256": sha.hexdigest()}

@@ -66,12 +66,12 @@ class Observations:
         if _is_stream(y):
             from onebound.streamed import Streamed  # Which is one of these.
 
-            if lengths is not None or context is not None or allowed is not None:
+            if context is not None or allowed is not None:
                 raise InputError(
-                    "Observations: of a stream only weights (the name of a column) can be given; lengths, context and allowed "
-                    "need the data in memory. Read them: ob.data.read_table(path)."
+                    "Observations: of a stream only lengths and weights (the name of a column) can be given; context and "
+                    "allowed need the data in memory. Read them: ob.data.read_table(path)."
                 )
-            return Streamed.over(y, weights=weights, names=names)
+            return Streamed.over(y, lengths=lengths, weights=weights, names=names)
         if lengths is None and is_ragged(y):
             parts = [_rows(part, f"y[{i}]") for i, part in enumerate(y)]
             lengths = [len(part) for part in parts]
@@ -86,7 +86,7 @@ class Observations:
         obs = Observations(
             y=rows,
             weights=_weights(weights, n_items),
-            lengths=None if lengths is None else _lengths(lengths, len(rows)),
+            lengths=None if lengths is None else lengths_of(lengths, len(rows)),
             context=None if context is None else _matching(_tensor(context, "context"), len(rows), "context", "row"),
             allowed=None if allowed is None else _mask(allowed, len(rows)),
             names=None if names is None else tuple(names),
@@ -202,12 +202,19 @@ class Observations:
 
     def head(self, rows: int) -> Observations:
         """The first sequences with at most so many rows together, or as much of the first one."""
-        few = next(self.blocks(rows))
-        if few.n_rows <= rows or few.lengths is None:
-            return few
-        y, lengths = few.y[:rows], torch.tensor([rows])
-        context, allowed = (None if x is None else x[:rows] for x in (few.context, few.allowed))
-        return replace(few, y=y, lengths=lengths, context=context, allowed=allowed, checked_by=None)
+        if self.lengths is None or self.n_rows <= rows:
+            return next(self.blocks(rows))
+        lengths = head_lengths(self.lengths, rows)
+        n, total = len(lengths), int(lengths.sum())
+        return replace(
+            self,
+            y=self.y[:total],
+            weights=self.weights[:n],
+            lengths=lengths,
+            context=None if self.context is None else self.context[:total],
+            allowed=None if self.allowed is None else self.allowed[:total],
+            numbers=None if self.numbers is None else self.numbers[:n],
+        )
 
     def blocks(self, size: int) -> Iterator[Observations]:
         """The items in order, `size` rows at a time, but whole sequences; all at once where they fit."""
@@ -223,6 +230,10 @@ class Observations:
                 stop = max(start + 1, int(torch.searchsorted(ends, before + size, right=True)))
                 yield self.select(slice(start, stop))
                 start = stop
+
+    def parts(self, size: int) -> Iterator[Observations]:
+        """As `blocks`; of a stream, what is too long for memory stays one."""
+        return self.blocks(size)
 
     def column(self, d: int) -> str:
         """How a message names column d."""
@@ -337,7 +348,8 @@ def _weights(weights: Any, n_items: int) -> Tensor:
     return w
 
 
-def _lengths(lengths: Any, n_rows: int) -> Tensor:
+def lengths_of(lengths: Any, n_rows: int) -> Tensor:
+    """The lengths of sequences (N,) int64; InputError where they do not add up."""
     ell = torch.as_tensor(np.asarray(lengths)).reshape(-1)
     if ell.is_floating_point() or bool((ell < 0).any()) or int(ell.sum()) != n_rows:
         raise InputError(
@@ -358,6 +370,13 @@ def rows_of(lengths: Tensor, index: slice | Tensor) -> Tensor:
     begins, counts = (lengths.cumsum(0) - lengths)[index], lengths[index]
     places = torch.arange(int(counts.sum())) - (counts.cumsum(0) - counts).repeat_interleave(counts)
     return begins.repeat_interleave(counts) + places
+
+
+def head_lengths(lengths: Tensor, rows: int) -> Tensor:
+    """Of the first sequences, with at most so many rows together; where the first that has any is longer, so much of it."""
+    whole = lengths[: int(torch.searchsorted(lengths.cumsum(0), rows, right=True))]
+    cut = len(whole) < len(lengths) and not bool(whole.any())
+    return torch.cat([whole, whole.new_tensor([rows])]) if cut else whole
 
 
 @dataclass(frozen=True)

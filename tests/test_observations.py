@@ -117,3 +117,9 @@ def test_items_with_gaps_come_apart_from_those_without_and_none_is_lost(size: in
     assert sum(piece.total_weight for piece in pieces) == obs.total_weight
     whole = Observations.of(np.nan_to_num(y))
     assert list(whole.apart(size)) == [whole]
+
+
+def test_the_head_of_sequences_has_rows_whatever_comes_first() -> None:
+    obs = ob.Observations.of(np.arange(10.0), lengths=[0, 7, 3])
+    assert [obs.head(n).lengths.tolist() for n in (4, 7, 9, 10)] == [[0, 4], [0, 7], [0, 7], [0, 7, 3]]
+    np.testing.assert_array_equal(obs.head(4).y[:, 0], np.arange(4.0))

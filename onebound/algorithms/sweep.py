@@ -58,7 +58,7 @@ def sweep(
     weight = obs.total_weight if share is None else share
     size, fusable = rows or model.block_rows, e_step.is_posterior and not backward
     # A fused pass makes its own small blocks: it is given all items, or those that a stream has read.
-    for part in obs.blocks(obs.n_rows if fusable else size):
+    for part in obs.parts(obs.n_rows) if fusable else obs.blocks(size):
         for piece in part.apart(APART_ROWS) if fusable and part.lengths is None else (part,):
             fused = model.exact_pass(piece, statistics=statistics) if fusable else None
             if fused is not None:
@@ -74,7 +74,7 @@ def sweep(
 def exact_sweeps(models: Sequence[Model], obs: Observations, *, statistics: Sequence[bool]) -> list[Sweep]:
     """The exact E step of several models of one form while the data go by once: what a stream reads serves them all."""
     totals = [Sweep() for _ in models]
-    for part in obs.blocks(obs.n_rows):
+    for part in obs.parts(obs.n_rows):
         for total, model, collect in zip(totals, models, statistics, strict=True):
             here = replace(part, checked_by=model)  # what one of them has looked at suits the others
             total.add(sweep(model, here, Exact(), None, statistics=collect, backward=False))

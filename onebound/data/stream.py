@@ -37,6 +37,10 @@ class TableStream(ABC):
     def __iter__(self) -> Iterator[np.ndarray]:
         """Blocks (n, D), n ≤ block_rows, in the order of the file, contiguous and writable; NaN is a missing cell."""
 
+    @abstractmethod
+    def read(self, start: int, stop: int) -> np.ndarray:
+        """The rows from `start` to `stop`, as a block of their own: with the memory of a row group of parquet besides."""
+
     def __repr__(self) -> str:
         return f"TableStream({self.path}: {self.n_rows} × {len(self.names)}, {self.dtype})"
 
@@ -109,6 +113,7 @@ class ParquetStream(TableStream):
             raise InputError(f"{source.name}: has columns and no rows.")
         short = all(schema.field(name).type in (pa.float32(), pa.float16()) for name in names)
         super().__init__(source.name, names, n_rows, np.dtype(np.float32 if short else np.float64), block_rows)
+        self._kept: tuple[int, np.ndarray] | None = None
 
     @staticmethod
     def _open(path: str) -> pq.ParquetFile:
@@ -121,13 +126,45 @@ class ParquetStream(TableStream):
             # One thread decodes as fast here as several, and holds one column of a batch at a time.
             for batch in file.iter_batches(self.block_rows, columns=list(self.names), use_threads=False):
                 block = np.empty((batch.num_rows, len(self.names)), self.dtype)  # (n, D)
-                for d, name in enumerate(self.names):
-                    block[:, d] = numbers(batch.column(name))
+                self._fill(block, batch)
                 n_read += len(block)
                 if len(block):
                     yield block
         if n_read != self.n_rows:
             raise InputError(f"{self.path}: had {self.n_rows} rows when it was opened, now {n_read}; open it again.")
+
+    def _fill(self, block: np.ndarray, batch: pa.RecordBatch) -> None:
+        for d, name in enumerate(self.names):
+            block[:, d] = numbers(batch.column(name))
+
+    def read(self, start: int, stop: int) -> np.ndarray:
+        """The rows from `start` to `stop`; the last row group that was read is kept."""
+        with refuse_damaged(self.path, "parquet"), self._open(self.path) as file:
+            about = file.metadata
+            sizes = [about.row_group(g).num_rows for g in range(about.num_row_groups)]
+            if sum(sizes) != self.n_rows:
+                raise InputError(
+                    f"{self.path}: had {self.n_rows} rows when it was opened, now {sum(sizes)}; open it again."
+                )
+            parts, first = [], 0
+            for group, size in enumerate(sizes):
+                if first < stop and first + size > start:
+                    parts.append(self._group(file, group, size)[max(start - first, 0) : stop - first])
+                first += size
+        return np.concatenate([np.empty((0, len(self.names)), self.dtype), *parts])
+
+    def _group(self, file: pq.ParquetFile, group: int, size: int) -> np.ndarray:
+        kept = self._kept
+        if kept is not None and kept[0] == group:
+            return kept[1]
+        rows, first = np.empty((size, len(self.names)), self.dtype), 0
+        for batch in file.iter_batches(
+            self.block_rows, row_groups=[group], columns=list(self.names), use_threads=False
+        ):
+            self._fill(rows[first : first + batch.num_rows], batch)
+            first += batch.num_rows
+        self._kept = group, rows
+        return rows
 
 
 class ArrayStream(TableStream):
@@ -153,13 +190,16 @@ class ArrayStream(TableStream):
 
     def __iter__(self) -> Iterator[np.ndarray]:
         for start in range(0, self.n_rows, self.block_rows):
-            # Mapped anew for each block, because pages that were read count as memory until the map is closed.
-            array = self._map()
-            if (array.dtype, array.shape) != self._stored:
-                raise InputError(f"{self.path}: has changed since it was opened; open it again.")
-            rows = array[start : start + self.block_rows].reshape(-1, 1 if array.ndim == 1 else array.shape[1])
-            yield np.array(rows if self._places is None else rows[:, self._places], self.dtype, order="C")
-            del array, rows
+            yield self.read(start, start + self.block_rows)
+
+    def read(self, start: int, stop: int) -> np.ndarray:
+        """The rows from `start` to `stop`."""
+        # Mapped anew for each block, because pages that were read count as memory until the map is closed.
+        array = self._map()
+        if (array.dtype, array.shape) != self._stored:
+            raise InputError(f"{self.path}: has changed since it was opened; open it again.")
+        rows = array[start:stop].reshape(-1, 1 if array.ndim == 1 else array.shape[1])
+        return np.array(rows if self._places is None else rows[:, self._places], self.dtype, order="C")
 
 
 STREAMS: dict[str, type[ParquetStream] | type[ArrayStream]] = {"parquet": ParquetStream, "npy": ArrayStream}

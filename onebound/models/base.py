@@ -131,7 +131,7 @@ class Model(nn.Module, ABC):
         obs = Observations.of(y)
         if obs.checked_by is self:
             return obs
-        for block in obs.blocks(obs.n_rows):  # one, unless the rows are read in blocks
+        for block in (obs.as_rows() if isinstance(obs, Streamed) else obs).blocks(obs.n_rows):
             self.check(block)
         return replace(obs, checked_by=self)
 

@@ -18,15 +18,17 @@ from torch import Tensor
 from onebound.emissions import Emission, emission_from
 from onebound.emissions.base import Part
 from onebound.emissions.priors import Dirichlet, prior_from
-from onebound.errors import InputError
+from onebound.errors import Infeasible, InputError
 from onebound.models import start
 from onebound.models.base import BLOCK_CELLS, Latent
 from onebound.models.emitting import EmittingModel
 from onebound.models.mixture import Mixture
+from onebound.models.pieces import LongSums, long_pass
 from onebound.models.transitions import NeuralTransition, initial_from, numbers, transition_from
 from onebound.numerics import INF, Simplex, weighted
 from onebound.observations import Observations, weighted_total
 from onebound.statistics import ExactSums, Statistics
+from onebound.streamed import Streamed
 from onebound.structures import Chain, ChainPotentials
 
 # Of a state's transitions at the start, the share that goes to all of its steps alike.
@@ -162,6 +164,8 @@ class HMM(EmittingModel):
             return None
         obs, sums, of_states = self.observe(obs), _Sums(), math.nan
         start, steps = self.initial.log_probabilities(), moves.log_probabilities()
+        if isinstance(obs, Streamed):
+            return self._long(obs, long_pass(self, obs, start, steps, statistics=statistics))
         fused = self.emission.chain_pass(obs, start, steps, statistics=statistics)
         if fused is not None:
             done = ~fused.log_partition.isnan()
@@ -184,6 +188,24 @@ class HMM(EmittingModel):
             if fused is not None and not obs.n_items:  # nothing else is latent there: it is the states' own entropy
                 of_states = float(entropy)
         return ExactSums(sums.weight, sums.evidence, of_states, sums.scale, None, sums.statistics)
+
+    def _long(self, obs: Streamed, found: LongSums) -> ExactSums:
+        """Of one sequence that is longer than memory."""
+        if found.dead is not None and not self.keep_infeasible and obs.total_weight > 0:
+            raise Infeasible(
+                f"{type(self).__name__}: every sequence must have some states that can make it, but ln p(y) = −inf for "
+                f"sequence {obs.number(0)}, where everything has died at step {found.dead}. Give the emission a prior, so that "
+                "no probability is exactly 0, or keep_infeasible=True to see −inf."
+            )
+        sums, statistics = _Sums(), None
+        sums.add(torch.tensor([found.log_partition], dtype=torch.float64), obs.weights)
+        if found.emission is not None:
+            weight = sums.weight
+            emission = found.emission * weight
+            statistics = self._collected(weight, found.start * weight, found.transition * weight, emission)
+            entropy = sums.evidence - self.expected_log_joint(statistics)
+            statistics = Statistics({**statistics.sums, "entropy": entropy})
+        return ExactSums(sums.weight, sums.evidence, math.nan, sums.scale, None, statistics)
 
     def _collected(self, weight: float, initial: Tensor, transition: Tensor, emission: Statistics) -> Statistics:
         """What `statistics` collects, the entropy still to come."""

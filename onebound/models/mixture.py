@@ -78,6 +78,15 @@ class Mixture(EmittingModel):
         mixing = Part("weights", list(self.mixing.parameters()), n, True, True, "normalised expected counts")
         return [mixing, *self.emission.parts("emission")]
 
+    def observe(self, y: Any) -> Observations:
+        """Rows, checked once."""
+        obs = Observations.of(y)
+        if obs.lengths is not None:
+            raise InputError(
+                "Mixture: expected one row an item, got sequences with lengths. Pass the rows alone: Observations.of(y)."
+            )
+        return super().observe(obs)
+
     def log_potentials(self, y: Any) -> Tensor:
         """w = ln π_k + ln p(y | k), −inf where a class is not allowed.  (N, K), nats"""
         obs = self.observe(y)
@@ -200,11 +209,7 @@ class Mixture(EmittingModel):
     # --- the data and the file -------------------------------------------------------------------------------------
 
     def check(self, obs: Observations) -> None:
-        """What the emission asks of y; one row an item; `allowed` (N, K) with a class for every item."""
-        if obs.lengths is not None:
-            raise InputError(
-                "Mixture: expected one row an item, got sequences with lengths. Pass the rows alone: Observations.of(y)."
-            )
+        """What the emission asks of y; `allowed` (N, K) with a class for every item."""
         self.emission.check(obs)
         if obs.allowed is not None and obs.allowed.shape != (obs.n_items, self.n_components):
             raise InputError(

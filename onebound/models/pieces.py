@@ -1,0 +1,113 @@
+"""The exact E step of a hidden Markov model on one sequence that is longer than memory: read forwards, then backwards.
+
+Forwards only the message at the end of each piece is kept, K numbers. Backwards every piece is a chain of its own: it starts
+from the message that came in from before it, and its last row holds the one from behind it, so ln Z and all marginals are
+those of the whole sequence. Between two pieces p(z_{t−1} = i | z_t = j, y) depends on the past alone, and is at hand.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from onebound.emissions import Emission
+from onebound.numerics import INF
+from onebound.observations import Observations
+from onebound.statistics import Statistics
+from onebound.streamed import Streamed
+from onebound.structures import Chain, ChainPotentials
+from onebound.structures.chain_gradients import death
+
+
+class EmittingChain(Protocol):
+    """What is needed of an HMM."""
+
+    emission: Emission
+
+    @property
+    def block_rows(self) -> int: ...
+
+
+@dataclass
+class LongSums:
+    """Of one sequence: ln p(y), expected starts (K,) and steps (K, K), and the emission's statistics; of weight 1.
+
+    `dead`: the step at which everything has died, where ln p(y) = −inf.
+    """
+
+    log_partition: float
+    start: Tensor
+    transition: Tensor
+    emission: Statistics | None = None
+    dead: int | None = None
+
+
+@dataclass
+class _Boundary:
+    """Before a piece: ln p(z of its first row, y before it), and the sum at the row above; both less `added`.  (K,)"""
+
+    ahead: Tensor
+    above: Tensor | None = None
+    added: float = 0.0
+
+
+def long_pass(model: EmittingChain, obs: Streamed, start: Tensor, steps: Tensor, *, statistics: bool) -> LongSums:
+    """Two passes over the pieces of `obs`, which holds one sequence; without statistics one and a piece more."""
+    from onebound.kernels.chain_pieces import carried  # brings the compiler's runtime
+
+    boundaries, rows = [_Boundary(start)], 0
+    forwards = steps.T.contiguous().numpy()
+    for piece in obs.pieces():
+        here = boundaries[-1]
+        message, above, added = carried(here.ahead.numpy(), _unary(model, piece).numpy(), forwards)
+        if not math.isfinite(added) or message.max() == -INF:
+            return LongSums(-INF, start, steps, dead=rows + _death(model, piece, here.ahead, steps))
+        boundaries.append(_Boundary(torch.from_numpy(message), torch.from_numpy(above), here.added + added))
+        rows += piece.n_rows
+    found = LongSums(math.nan, torch.zeros_like(start), torch.zeros_like(steps))
+    behind: Tensor | None = None
+    for piece, here in zip(obs.pieces(backwards=True), boundaries[-2::-1], strict=False):
+        unary = _unary(model, piece)
+        closed = unary if behind is None else torch.cat([unary[:-1], unary[-1:] + behind])
+        chain = Chain(ChainPotentials(here.ahead, steps, closed, torch.tensor([len(unary)])))
+        if behind is None:
+            found.log_partition = float(chain.log_partition[0]) + here.added
+        if not statistics:
+            break
+        _add(found, model, piece, chain, here, steps)
+        rest = torch.zeros_like(start) if behind is None else behind
+        message, _, _ = carried(rest.numpy(), unary.flip(0).numpy(), steps.contiguous().numpy())
+        behind = torch.from_numpy(message)
+    return found
+
+
+def _unary(model: EmittingChain, piece: Observations) -> Tensor:
+    """ln p(y_t | z_t = k).  (n, K)"""
+    blocks: Iterator[Observations] = piece.as_rows().blocks(model.block_rows)
+    return torch.cat([model.emission.log_prob(block.y, block.context) for block in blocks])
+
+
+def _death(model: EmittingChain, piece: Observations, ahead: Tensor, steps: Tensor) -> int:
+    return death(ChainPotentials(ahead, steps, _unary(model, piece), torch.tensor([piece.n_rows])))
+
+
+def _add(
+    found: LongSums, model: EmittingChain, piece: Observations, chain: Chain, here: _Boundary, steps: Tensor
+) -> None:
+    used = chain.summed(torch.ones(1, dtype=torch.float64))
+    found.transition += used.transition
+    if here.above is None:
+        found.start += used.start
+    else:
+        joint = here.above.unsqueeze(-1) + steps - here.ahead  # ln p(z_{t−1} = i | z_t = j)
+        found.transition += joint.masked_fill(here.ahead == -INF, -INF).exp() * used.start
+    at = 0
+    for block in piece.as_rows().blocks(model.block_rows):
+        emission = model.emission.statistics(block.y, used.unary[at : at + block.n_rows])
+        found.emission = emission if found.emission is None else found.emission + emission
+        at += block.n_rows
