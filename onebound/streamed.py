@@ -117,7 +117,7 @@ class Streamed(Observations):
                 n, row = int(of[wrong[0]]), int(rows[wrong[0]])
                 raise InputError(
                     f"Observations: a sequence has one weight, got {block.weights[wrong[0]].item():g} in row {row} and "
-                    f"{weights[n].item():g} where its sequence {n} begins. Write the same weight in all its rows."
+                    f"{weights[n].item():g} where its sequence {n} begins (from 0). Write the same weight in all its rows."
                 )
         return weights.nan_to_num(nan=1.0)  # an empty sequence has no row to say it
 

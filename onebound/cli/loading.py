@@ -13,9 +13,9 @@ from onebound.cli.files import check_data, check_model_name
 from onebound.cli.options import model_options
 from onebound.cli.progress import waiting
 from onebound.cli.sequence_options import refuse_both, refuse_sequences
-from onebound.cli.sequences import by_lengths, one_sequence
+from onebound.cli.sequences import by_column, by_lengths, one_sequence
 from onebound.data import Column, Table, read_table
-from onebound.data.stream import large_stream, look_through
+from onebound.data.stream import large_stream, look_through, open_stream
 from onebound.errors import InputError, did_you_mean
 from onebound.models.registry import REGISTRY
 
@@ -108,21 +108,31 @@ def stream_table(
     missing: str,
     weights: str | None,
     file_format: str | None,
+    sequence_column: str | None = None,
     **given: Any,
 ) -> tuple[Table, Extras] | None:
     """A file larger than what one reads at once, as blocks; None where it is none, or where more was asked than that."""
     if not entry.takes_stream or any(value is not None for value in given.values()):
         return None
-    wanted = columns if columns is None or weights is None else (*columns, weights)
-    stream = large_stream(data, wanted, file_format)
+    beside = [name for name in (weights, sequence_column) if name is not None]
+    stream = large_stream(data, None if columns is None else (*columns, *beside), file_format)
     if stream is None:
         return None
-    if weights is not None and (weights not in stream.names or (columns is not None and weights in columns)):
+    if any(name not in stream.names or (columns is not None and name in columns) for name in beside):
         return None  # The reader of tables says it.
+    rest = [name for name in stream.names if name != sequence_column]
+    if len(rest) == (weights is not None):
+        return None
     with waiting(f"looking through {Path(data).name}"):
+        extras = replace(NO_EXTRAS, weights_name=weights)
+        if sequence_column is not None:
+            place = stream.names.index(sequence_column)
+            values = np.concatenate([block[:, place] for block in stream])
+            extras = replace(extras, sequences=by_column(Column(sequence_column, "real", values), stream.path))
+            stream = open_stream(data, rest)
         table = look_through(stream, weights)
     refuse_impossible(table, missing)
-    return table, replace(NO_EXTRAS, weights_name=weights)
+    return table, extras
 
 
 def reading_options(file_format: str | None, delimiter: str | None, decimal: str | None) -> dict[str, Any]:
@@ -173,7 +183,7 @@ def split(table: Table, extras: Extras, lengths: tuple[int, ...] | None) -> Extr
 
 def check_rows(task: Task) -> None:
     """InputError that names the row of a cell which the model cannot make; of sequences it would name the step."""
-    if task.observations.lengths is not None:
+    if task.observations.lengths is not None and task.table.stream is None:  # blocks are looked at as they come
         task.model.emission.check(task.observations.as_rows())
 
 
@@ -181,12 +191,13 @@ def observations_of(entry: Any, table: Table, extras: Extras, n_components: int)
     """What a model of this entry takes: the cells, the weights, and which classes each row may have."""
     from onebound.observations import Observations
 
+    lengths = None if extras.sequences is None else extras.sequences.lengths
     if table.stream is not None:
-        return Observations.of(table.stream, weights=extras.weights_name)
+        return Observations.of(table.stream, lengths=lengths, weights=extras.weights_name)
     return Observations.of(
         entry.observations(table),
         weights=extras.weights,
-        lengths=None if extras.sequences is None else extras.sequences.lengths,
+        lengths=lengths,
         allowed=extras.allowed(n_components),
         names=table.names,
     )

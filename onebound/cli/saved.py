@@ -78,10 +78,12 @@ def table_as_fitted(
             missing=policy,
             weights=weights,
             label=label,
+            sequence_column=sequence_column,
             **reading,
         )
         if streamed is not None:
-            return streamed
+            table, extras = streamed
+            return table, _split_as_fitted(file, table, extras, lengths) if entry.of_sequences else extras
     beside = (weights, label, sequence_column)
     asked = (*wanted, *(name for name in beside if name is not None and name not in wanted))
     with waiting(f"reading {Path(data).name}"):

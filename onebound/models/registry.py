@@ -95,8 +95,7 @@ def register(
                 raise InputError(f"{name}: option {', '.join(sorted(unknown))} is not understood; known: {known}.")
             return build(table, n_components, **chosen)
 
-        in_blocks = takes_stream and not of_sequences  # Whole sequences are in memory at once.
-        REGISTRY[name] = Entry(name, summary, options, checked, observations, in_blocks, of_sequences)
+        REGISTRY[name] = Entry(name, summary, options, checked, observations, takes_stream, of_sequences)
         return build
 
     return add
@@ -266,7 +265,7 @@ def bernoulli_hmm(table: TableLike, n_components: int) -> Model:
     return _hmm(_bernoulli("bernoulli-hmm", table, n_components))
 
 
-@register("categorical-hmm", "sequences of categories", observations=_codes, of_sequences=True)
+@register("categorical-hmm", "sequences of categories", observations=_codes, takes_stream=False, of_sequences=True)
 def categorical_hmm(table: TableLike, n_components: int) -> Model:
     """A distribution over the symbols of each column in each state."""
     if max(_sizes(table.columns)) < 2:
