@@ -90,9 +90,18 @@ class Emission(nn.Module, ABC):
         return None
 
     def chain_pass(
-        self, obs: Observations, log_start: Tensor, log_transition: Tensor, *, statistics: bool
+        self,
+        obs: Observations,
+        log_start: Tensor,
+        log_transition: Tensor,
+        *,
+        statistics: bool,
+        tail: Tensor | None = None,
     ) -> ChainSums | None:
-        """All E steps of an HMM with this start (K,) and these steps (K, K) in one fused pass; None as for `exact_pass`."""
+        """All E steps of an HMM with this start (K,) and these steps (K, K) in one fused pass; None as for `exact_pass`.
+
+        `tail` (K,): what comes after the only sequence says of its last state, as a log-potential.
+        """
         return None
 
     # --- the M step ------------------------------------------------------------------------------------------------

@@ -215,6 +215,14 @@ class GaussianEmission(Emission):
 
     def log_prob(self, y: Tensor, context: Tensor | None = None) -> Tensor:
         """ln N(y; μ_k, Σ_k), nats; missing cells integrated out where the form allows.  (N, D) → (N, K)"""
+        many = len(y) * self.n_components * self.n_features >= FUSED_CELLS
+        if many and not torch.is_grad_enabled() and y.device.type == "cpu":
+            from onebound.emissions import gaussian_pass
+
+            components, units = self._for_the_kernel(self._density_arrays())
+            found = gaussian_pass.log_densities(y, units, components)
+            if found is not None:
+                return found
         x = self.standardize(y)  # (n, D)
         observed = _observed(x)
         diff = _differences(x, self.standard_mean, observed)  # (K, n, D)
@@ -241,7 +249,13 @@ class GaussianEmission(Emission):
 
     @torch.no_grad()
     def chain_pass(
-        self, obs: Observations, log_start: Tensor, log_transition: Tensor, *, statistics: bool
+        self,
+        obs: Observations,
+        log_start: Tensor,
+        log_transition: Tensor,
+        *,
+        statistics: bool,
+        tail: Tensor | None = None,
     ) -> ChainSums | None:
         """All E steps of an HMM of these states in one fused pass; None for missing cells, known states, other devices."""
         if obs.context is not None or obs.allowed is not None or obs.y.device.type != "cpu" or obs.has_gaps:
@@ -250,7 +264,8 @@ class GaussianEmission(Emission):
 
         density = self._density_arrays()
         components, units = self._for_the_kernel(density)
-        found = gaussian_pass.chain_sums(obs, units, components, (log_start, log_transition), statistics=statistics)
+        chain = log_start, log_transition
+        found = gaussian_pass.chain_sums(obs, units, components, chain, statistics=statistics, tail=tail)
         if found is None or found.emission is None:
             return found
         return replace(found, emission=Statistics(found.emission.sums, {"mean": torch.from_numpy(density.mean)}))

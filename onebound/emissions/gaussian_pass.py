@@ -19,6 +19,7 @@ from torch import Tensor
 
 from onebound.emissions.moments import Components
 from onebound.kernels import chain as chain_kernel
+from onebound.kernels import mixture as mixture_kernel
 from onebound.kernels.blocks import Centred, Products
 from onebound.kernels.lanes import DOTS, HEIGHT
 from onebound.kernels.mixture import Sums, exact_pass, padded
@@ -118,6 +119,15 @@ def exact_sums(
     return ExactSums(weight, evidence, entropy, scale, count, found)
 
 
+def log_densities(y: Tensor, units: tuple[Array, Array], c: Components) -> Tensor | None:
+    """ln N of every row under the components with their constants, (N, K); None where something is not finite."""
+    products, centred = kernel_arguments(c)
+    if not (np.isfinite(products.eta).all() and np.isfinite(centred.constant).all()):
+        return None
+    found = mixture_kernel.log_densities(y.numpy(), units, products, centred, threads=torch.get_num_threads())
+    return None if found is None else torch.from_numpy(found)
+
+
 def chain_sums(
     obs: Observations,
     units: tuple[Array, Array],
@@ -125,9 +135,11 @@ def chain_sums(
     chain: tuple[Tensor, Tensor],
     *,
     statistics: bool,
+    tail: Tensor | None = None,
 ) -> ChainSums | None:
     """The fused pass over sequences: states `c` with their constants, `chain` is ln π (K,) and ln A (K, K).
 
+    `tail` (K,): log-potentials besides of the last row of one sequence, for what comes after it.
     None where the kernel cannot tell what is wrong with a parameter.
     """
     products, centred = kernel_arguments(c)
@@ -136,7 +148,9 @@ def chain_sums(
     assert obs.lengths is not None
     y = obs.y.numpy()
     y = np.ascontiguousarray(y, dtype=y.dtype if y.dtype in (np.float32, np.float64) else np.float64)
-    rows = chain_kernel.Rows(np.zeros((0, len(c.mean))), False, y, *units, products, centred)
+    behind = np.zeros(0) if tail is None else tail.numpy()
+    holes = bool(np.isneginf(behind).any())
+    rows = chain_kernel.Rows(np.zeros((0, len(c.mean))), holes, y, *units, products, centred, behind)
     ends = np.concatenate([[0], np.cumsum(obs.lengths.numpy())])
     start, transition = (t.detach().numpy() for t in chain)
     threads = torch.get_num_threads()

@@ -52,7 +52,7 @@ class Steps(NamedTuple):
 class Rows(NamedTuple):
     """Where log-potentials of states come from: `unary` (R, K), or rows `y` (R, D) with units, in two forms of Gaussians.
 
-    `holes`: whether some of `unary` are −inf.
+    `holes`: whether some are −inf. `tail` (K,), or none: what is added to the last row of the only sequence.
     """
 
     unary: Any
@@ -62,6 +62,7 @@ class Rows(NamedTuple):
     scale: Any
     products: Products
     centred: Centred
+    tail: Any
 
 
 class ChainSums(NamedTuple):
@@ -107,7 +108,14 @@ def of_unary(unary: Any) -> Rows:
     products = Products(np.zeros(0, np.int64), np.zeros(0, np.int64), none, none, none)
     holes = bool(np.isneginf(unary).any())
     return Rows(
-        unary, holes, none, np.zeros(0), np.zeros(0), products, Centred(none, np.zeros((0, 0, 0)), np.zeros(0), False)
+        unary,
+        holes,
+        none,
+        np.zeros(0),
+        np.zeros(0),
+        products,
+        Centred(none, np.zeros((0, 0, 0)), np.zeros(0), False),
+        np.zeros(0),
     )
 
 

@@ -16,8 +16,9 @@ import numpy as np
 from numba import njit
 
 from onebound.kernels.compiling import announced
+from onebound.kernels.softmax import SMALLEST_EXPONENT, exp_of_negative, log_of_normal
 
-# Below this a sum over terms that are at most 1 may lack some that underflowed: all of those are less than 1e-307.
+# Below this a sum over terms that are at most 1 may lack some that underflowed, each of them less than 1e-300.
 LEAST = 1e-280
 
 
@@ -48,13 +49,14 @@ def _carried(message: Any, unary: Any, log_matrix: Any, matrix: Any, x: Any) -> 
             return added
         for i in range(k):
             x[i] -= top
-            linear[i] = math.exp(x[i])
+            a = x[i] if x[i] > SMALLEST_EXPONENT else SMALLEST_EXPONENT
+            linear[i] = exp_of_negative(a) if x[i] > SMALLEST_EXPONENT else 0.0
         added += top
         for j in range(k):
             total = 0.0
             for i in range(k):
                 total += matrix[j, i] * linear[i]
-            message[j] = math.log(total) if total > LEAST else _log_sum(x, log_matrix[j])
+            message[j] = log_of_normal(total) if total > LEAST else _log_sum(x, log_matrix[j])
     return added
 
 

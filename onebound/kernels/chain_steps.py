@@ -223,6 +223,9 @@ def emissions(rows: Any, firsts: Any, ends: Any, lanes: int, first: int, last: i
                 if t >= ends[s]:
                     for i in range(k):
                         w[i, (t - first) * lanes + s] = -np.inf
+    if len(rows.tail) > 0 and last == ends[0]:
+        for i in range(k):
+            w[i, last - 1 - first] += rows.tail[i]
     columns = (last - first) * lanes
     for n in range(columns):
         top[n] = w[0, n]

@@ -95,6 +95,22 @@ def exact_pass(
     return parts[0]
 
 
+def log_densities(
+    y: Any, units: tuple[Any, Any], products: Products, centred: Centred, *, threads: int = 1
+) -> Any | None:
+    """ln p(x, k) of every row, (N, K), or None where a cell is missing or a number is not finite."""
+    out = np.empty((len(y), len(centred.mean)))
+    starts = range(0, len(y), CHUNK_ITEMS)
+
+    def work(i: int) -> bool:
+        here = slice(starts[i], starts[i] + CHUNK_ITEMS)
+        return _densities(_readable(y[here]), units, products, centred, out[here])
+
+    with announced(_densities):
+        fine = run(work, len(starts), threads)
+    return out if fine else None
+
+
 def _shapes(products: Products, centred: Centred) -> list[tuple[int, ...]]:
     k, d = centred.mean.shape
     sides = (padded(d + 1, DOTS), padded(d + 1, HEIGHT))
@@ -141,6 +157,28 @@ def _chunk(
             return False
         if statistics:
             moments(x, products, centred, fast, phi, spare, w, row_weights, out.raw, out.centred, out.scatter)
+    return True
+
+
+@njit(nogil=True, cache=True)
+def _densities(y: Any, units: Any, products: Any, centred: Any, out: Any) -> bool:
+    """Fill `out` (n, K); False where some row needs the ordinary path."""
+    k, d = centred.mean.shape
+    block = min(BLOCK_ITEMS, padded_to(len(y), TILE))
+    x = np.zeros((padded_to(d + 1, DOTS), block))
+    x[d] = 1.0
+    phi = np.empty((min(len(products.left), PANEL), block))
+    w = np.empty((products.eta.shape[1], block))
+    spare = np.empty((padded_to(d + 1, HEIGHT), block))
+    offset, work, fast = np.empty(block), np.empty((2, block)), np.empty(k, np.bool_)
+    for start in range(0, len(y), block):
+        end = min(start + block, len(y))
+        reach = load(y[start:end], units[0], units[1], x[:d], work[0], work[1])
+        if not (reach < np.inf and log_joint(x, reach, products, centred, phi, spare, fast, w, offset)):
+            return False
+        for n in range(end - start):
+            for i in range(k):
+                out[start + n, i] = w[i, n] + offset[n]
     return True
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import torch
@@ -18,10 +18,13 @@ from torch import Tensor
 from onebound.emissions import Emission
 from onebound.numerics import INF
 from onebound.observations import Observations
-from onebound.statistics import Statistics
+from onebound.statistics import ChainSums, Statistics
 from onebound.streamed import Streamed
 from onebound.structures import Chain, ChainPotentials
 from onebound.structures.chain_gradients import death
+
+# Blocks whose densities are computed at once: enough rows for a compiled pass to be worth its load.
+UNARY_BLOCKS = 4
 
 
 class EmittingChain(Protocol):
@@ -72,23 +75,20 @@ def long_pass(model: EmittingChain, obs: Streamed, start: Tensor, steps: Tensor,
     found = LongSums(math.nan, torch.zeros_like(start), torch.zeros_like(steps))
     behind: Tensor | None = None
     for piece, here in zip(obs.pieces(backwards=True), boundaries[-2::-1], strict=False):
-        unary = _unary(model, piece)
-        closed = unary if behind is None else torch.cat([unary[:-1], unary[-1:] + behind])
-        chain = Chain(ChainPotentials(here.ahead, steps, closed, torch.tensor([len(unary)])))
+        log_z = _add(found, model, piece, here, steps, behind, statistics=statistics)
         if behind is None:
-            found.log_partition = float(chain.log_partition[0]) + here.added
+            found.log_partition = log_z + here.added
         if not statistics:
             break
-        _add(found, model, piece, chain, here, steps)
         rest = torch.zeros_like(start) if behind is None else behind
-        message, _, _ = carried(rest.numpy(), unary.flip(0).numpy(), steps.contiguous().numpy())
+        message, _, _ = carried(rest.numpy(), _unary(model, piece).flip(0).numpy(), steps.contiguous().numpy())
         behind = torch.from_numpy(message)
     return found
 
 
 def _unary(model: EmittingChain, piece: Observations) -> Tensor:
     """ln p(y_t | z_t = k).  (n, K)"""
-    blocks: Iterator[Observations] = piece.as_rows().blocks(model.block_rows)
+    blocks: Iterator[Observations] = piece.as_rows().blocks(UNARY_BLOCKS * model.block_rows)
     return torch.cat([model.emission.log_prob(block.y, block.context) for block in blocks])
 
 
@@ -97,17 +97,43 @@ def _death(model: EmittingChain, piece: Observations, ahead: Tensor, steps: Tens
 
 
 def _add(
-    found: LongSums, model: EmittingChain, piece: Observations, chain: Chain, here: _Boundary, steps: Tensor
-) -> None:
-    used = chain.summed(torch.ones(1, dtype=torch.float64))
-    found.transition += used.transition
+    found: LongSums,
+    model: EmittingChain,
+    piece: Observations,
+    here: _Boundary,
+    steps: Tensor,
+    behind: Tensor | None,
+    *,
+    statistics: bool,
+) -> float:
+    """Add the sums of a piece, which has `behind` (K,) after its last row; its ln Z, nats."""
+    alone = replace(piece, weights=torch.ones(1, dtype=torch.float64))
+    fused = model.emission.chain_pass(alone, here.ahead, steps, statistics=statistics, tail=behind)
+    if fused is None or not bool(fused.log_partition.isfinite().all()):
+        fused = _in_rows(model, alone, here.ahead, steps, behind)
+    found.transition += fused.transition
     if here.above is None:
-        found.start += used.start
+        found.start += fused.initial
     else:
         joint = here.above.unsqueeze(-1) + steps - here.ahead  # ln p(z_{t−1} = i | z_t = j)
-        found.transition += joint.masked_fill(here.ahead == -INF, -INF).exp() * used.start
-    at = 0
+        found.transition += joint.masked_fill(here.ahead == -INF, -INF).exp() * fused.initial
+    if fused.emission is not None:
+        found.emission = fused.emission if found.emission is None else found.emission + fused.emission
+    return float(fused.log_partition[0])
+
+
+def _in_rows(
+    model: EmittingChain, piece: Observations, ahead: Tensor, steps: Tensor, behind: Tensor | None
+) -> ChainSums:
+    """What `chain_pass` leaves, from the marginals of every row."""
+    unary = _unary(model, piece)
+    if behind is not None:
+        unary = torch.cat([unary[:-1], unary[-1:] + behind])
+    chain = Chain(ChainPotentials(ahead, steps, unary, torch.tensor([len(unary)])))
+    used = chain.summed(piece.weights)
+    emission, at = None, 0
     for block in piece.as_rows().blocks(model.block_rows):
-        emission = model.emission.statistics(block.y, used.unary[at : at + block.n_rows])
-        found.emission = emission if found.emission is None else found.emission + emission
+        more = model.emission.statistics(block.y, used.unary[at : at + block.n_rows])
+        emission = more if emission is None else emission + more
         at += block.n_rows
+    return ChainSums(chain.log_partition, used.start, used.transition, emission)
