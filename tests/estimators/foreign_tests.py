@@ -9,9 +9,10 @@ from xml.etree import ElementTree
 HERE = Path(__file__).parent
 
 
-def outcomes(folder: Path, module: str, plugin: str | None, **environment: str) -> dict[str, str]:
-    """Every test of an installed module with "passed", "failed" or "skipped"; no plugin: the peer's own classes.
+def outcomes(folder: Path, modules: str | list[str], plugin: str | None, **environment: str) -> dict[str, str]:
+    """Every test of installed modules, which must not share names, with "passed", "failed" or "skipped".
 
+    Without a plugin they run on the peer's own classes.
     What is expected to fail counts as "skipped" if it does, and as "expected" if it passes all the same.
     """
     report = folder / "report.xml"
@@ -21,7 +22,7 @@ def outcomes(folder: Path, module: str, plugin: str | None, **environment: str) 
     command = [sys.executable, "-m", "pytest", "-q", "-rX", "-p", "no:cacheprovider", f"--junitxml={report}"]
     command += ["-p", plugin] if plugin else []
     done = subprocess.run(
-        [*command, "--pyargs", module],
+        [*command, "--pyargs", *([modules] if isinstance(modules, str) else modules)],
         cwd=folder,
         env={**os.environ, **settings},
         capture_output=True,
@@ -37,6 +38,7 @@ def outcomes(folder: Path, module: str, plugin: str | None, **environment: str) 
         kinds = {child.tag for child in case}
         name, owner = case.get("name", ""), case.get("classname", "").rpartition(".")[2]
         full = f"{owner}::{name}" if owner.startswith("Test") else name
+        assert full not in seen
         seen[full] = outcome(kinds, full in passed_all_the_same)
     return seen
 

@@ -289,6 +289,24 @@ def test_data_too_small_to_pay_for_the_load_get_the_same_sums_without_it(
     assert few.evidence == pytest.approx(fused.evidence, rel=1e-12)
 
 
+@pytest.mark.parametrize("form", sorted(FORMS))
+def test_densities_of_many_rows_are_those_of_the_ordinary_way(form: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    t = table(form, 700, 3, 4, seed=5)
+    emission, y = model_of(t, form).emission, torch.from_numpy(t.y)
+    wanted = emission.log_prob(y).detach()  # with a gradient, so not compiled
+    monkeypatch.setattr(gaussian_base, "FUSED_CELLS", 0)
+    with torch.no_grad():
+        torch.testing.assert_close(emission.log_prob(y), wanted, rtol=1e-11, atol=1e-10)
+        torch.testing.assert_close(emission.log_prob(y.float()), emission.log_prob(y.float().double()), rtol=0, atol=0)
+        y[3, 1] = np.nan
+        if form in ("diag", "spherical"):
+            assert bool(emission.log_prob(y).isfinite().all())  # the ordinary way takes what is missing
+    plain = np.empty((700, 4))
+    components, units = emission._for_the_kernel(emission._density_arrays())
+    assert kernel._densities.py_func(t.y, units, *gaussian_pass.kernel_arguments(components), plain)
+    np.testing.assert_allclose(plain, wanted, rtol=1e-11, atol=1e-10)
+
+
 def test_few_rows_that_arrays_cannot_hold_go_the_ordinary_way() -> None:
     t = table("full", 20, 3, 2, seed=11)
     model = model_of(t, "full")
