@@ -12,7 +12,7 @@ from zoo import clone
 import onebound as ob
 from onebound.data import TableStream, open_stream
 from onebound.emissions import Bernoulli, Categorical, Emission, Gaussian, Poisson
-from onebound.errors import Infeasible, InputError
+from onebound.errors import Infeasible, InputError, NonFinite
 from onebound.kernels import chain_pieces
 from onebound.models import HMM, Mixture
 from onebound.streamed import Streamed
@@ -157,6 +157,16 @@ def test_where_a_long_sequence_dies_is_said(tmp_path: Path) -> None:
     model.keep_infeasible = True
     (part,) = stream.parts(120)
     assert model.exact_pass(part, statistics=False).evidence == -np.inf
+
+
+def test_a_parameter_that_is_nan_is_no_death(tmp_path: Path) -> None:
+    y = series("count")
+    model = HMM(Poisson(2, 1)).initialize(y, torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        next(model.emission.parameters()).fill_(torch.nan)
+    (part,) = ob.Observations.of(stored(tmp_path, y, "npy"), lengths=[ROWS]).parts(ROWS)
+    with pytest.raises(NonFinite, match=r"Chain.log_partition: expected finite numbers"):
+        model.exact_pass(part, statistics=True)
 
 
 def test_messages_are_the_sums_that_they_say() -> None:

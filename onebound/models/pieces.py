@@ -93,7 +93,9 @@ def _unary(model: EmittingChain, piece: Observations) -> Tensor:
 
 
 def _death(model: EmittingChain, piece: Observations, ahead: Tensor, steps: Tensor) -> int:
-    return death(ChainPotentials(ahead, steps, _unary(model, piece), torch.tensor([piece.n_rows])))
+    w = ChainPotentials(ahead, steps, _unary(model, piece), torch.tensor([piece.n_rows]))
+    assert float(Chain(w).log_partition[0]) == -INF  # else NonFinite has been raised: NaN is no zero probability
+    return death(w)
 
 
 def _add(
