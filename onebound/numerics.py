@@ -117,10 +117,13 @@ class Simplex(nn.Module):
         Only exact zeros do: a share that underflows is the smallest normal number, for a count that is not 0 times
         ln 0 would be −inf.
         """
-        p = probabilities.to(self.logits)
-        self.support.copy_(p > 0)
-        p = (p / p.sum(-1, keepdim=True)).clamp_min(torch.finfo(p.dtype).tiny)
-        self.logits.copy_(torch.where(self.support, p, 1.0).log())
+        p = probabilities.numpy(force=True).astype(np.float64)
+        with np.errstate(all="ignore"):
+            support = p > 0
+            shares = np.maximum(p / p.sum(-1, keepdims=True), np.finfo(np.float64).tiny)
+            logits = np.log(np.where(support, shares, 1.0))
+        self.support.copy_(torch.from_numpy(support))
+        self.logits.copy_(torch.from_numpy(logits))
 
     def n_free(self) -> int:
         """Free parameters: supported entries less one for each distribution."""

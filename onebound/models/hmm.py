@@ -247,15 +247,16 @@ class HMM(EmittingModel):
     def maximize(self, statistics: Statistics, *, partial: bool = False) -> list[str]:
         """π and the rows of A ∝ counts + α − 1 over the steps that exist, and the emission's own M step."""
         repairs = self.emission.maximize(statistics.part("emission"), partial=partial)
-        starts = statistics.tensor("initial") + _extra(self.initial_prior)
-        if float(starts.masked_fill(~self.initial.support, 0.0).sum()) > 0:  # else no sequence has a first step
-            self.initial.assign(starts.masked_fill(~self.initial.support, 0.0).clamp_min(0.0))
+        starts = _counted(statistics.tensor("initial"), self.initial_prior, self.initial)
+        if bool(starts.any()):  # else no sequence has a first step
+            self.initial.assign(starts)
         if isinstance(self.transition, NeuralTransition):
             return repairs
-        before = self.transition.probabilities()
-        counts = (statistics.tensor("transition") + _extra(self.prior)).masked_fill(~self.transition.support, 0.0)
-        never = counts.clamp_min(0.0).sum(-1) <= 0
-        self.transition.assign(torch.where(never.unsqueeze(-1), before, counts.clamp_min(0.0)))
+        counts = _counted(statistics.tensor("transition"), self.prior, self.transition)
+        never = counts.sum(-1) <= 0
+        if bool(never.any()):
+            counts = torch.where(never.unsqueeze(-1), self.transition.probabilities(), counts)
+        self.transition.assign(counts)
         return repairs + [f"state {int(k)} is never left: it keeps its transitions" for k in never.nonzero().flatten()]
 
     def log_prior(self) -> Tensor:
@@ -372,6 +373,12 @@ def stationary(transition: Tensor, initial: Tensor) -> Tensor:
 
 def _extra(prior: Dirichlet | None) -> float:
     return 0.0 if prior is None else prior.concentration - 1
+
+
+def _counted(expected: Tensor, prior: Dirichlet | None, p: Simplex) -> Tensor:
+    """Expected counts and the prior's α − 1, none below 0, and none outside the support."""
+    counts = expected if prior is None else expected + _extra(prior)
+    return (counts * p.support).clamp_min(0.0)
 
 
 def _log_dirichlet(p: Simplex, prior: Dirichlet) -> Tensor:
