@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from onebound.errors import InputError, InputTypeError
+from onebound.moments import Moments
 
 COLUMN_CELLS = 2**17  # in a block while the columns are looked at
 
@@ -126,6 +127,12 @@ class Observations:
     def columns(self) -> Columns:
         """What the columns of y are like: one pass, made once however many starts ask."""
         return Columns.of(self, max(64, COLUMN_CELLS // self.n_features))
+
+    @cached_property
+    def moments(self) -> Moments:
+        """Sum and scatter of the rows, where no cell is missing: one pass, made once."""
+        size = max(64, COLUMN_CELLS // self.n_features)
+        return Moments.of((block.y, block.weights) for block in self.as_rows().blocks(size))
 
     @cached_property
     def has_gaps(self) -> bool:

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from onebound.models.base import Model
-from onebound.numerics import INF
+from onebound.numerics import INF, to_tril
 from onebound.observations import Observations
-from onebound.structures import Categorical, Chain, ChainPotentials
+from onebound.structures import Categorical, Chain, ChainPotentials, FullGaussian, Gaussian
 
 
 class CategoricalRecognition(nn.Module):
@@ -33,11 +33,7 @@ class CategoricalRecognition(nn.Module):
         self.features = features
         self.hidden = tuple(hidden)
         self.linear = _linear(n_features, n_components, 0.0, generator)
-        sizes = [n_features, *hidden]
-        layers: list[nn.Module] = []
-        for a, b in pairwise(sizes):
-            layers += [_linear(a, b, a**-0.5, generator), nn.Tanh()]
-        self.mlp = nn.Sequential(*layers, _linear(sizes[-1], n_components, 0.0, generator)) if hidden else None
+        self.mlp = _tanh_layers(n_features, hidden, n_components, generator)
 
     def forward(self, obs: Observations) -> Categorical:
         """q(z | y) for every item; classes that are not allowed are forbidden.  N items"""
@@ -67,13 +63,60 @@ class ChainRecognition(nn.Module):
         return Chain(ChainPotentials(self.start, self.transition, unary, obs.lengths))
 
 
+class GaussianRecognition(nn.Module):
+    """q(z | y) over vectors: means A φ(y) + b + MLP(φ(y)), and one covariance for all items.
+
+    Without hidden layers it holds the exact posterior of a linear Gaussian model. It starts at N(0, 1).
+    """
+
+    def __init__(
+        self,
+        features: Callable[[Observations], Tensor],
+        n_features: int,
+        n_latent: int,
+        hidden: Sequence[int] = (),
+        generator: torch.Generator | None = None,
+    ) -> None:
+        super().__init__()
+        self.features = features
+        self.hidden = tuple(hidden)
+        self.linear = _linear(n_features, n_latent, 0.0, generator)
+        self.mlp = _tanh_layers(n_features, hidden, n_latent, generator)
+        self.root = nn.Parameter(torch.zeros(n_latent, n_latent, dtype=torch.float64))
+
+    def forward(self, obs: Observations) -> FullGaussian:
+        """q(z | y) for every item.  N items"""
+        phi = self.features(obs)  # (N, F)
+        mean = self.linear(phi)  # (N, L)
+        if self.mlp is not None:
+            mean = mean + self.mlp(phi)
+        return FullGaussian.of(mean, to_tril(self.root).unsqueeze(0))
+
+
+Recognition = CategoricalRecognition | ChainRecognition | GaussianRecognition
+
+
 def recognition_for(
-    model: Model, obs: Observations, hidden: Sequence[int] = (32,), generator: torch.Generator | None = None
-) -> CategoricalRecognition | ChainRecognition:
+    model: Model, obs: Observations, hidden: Sequence[int] | None = None, generator: torch.Generator | None = None
+) -> Recognition:
     """The recognition network that suits the model's latent, sized by the first item of `obs`."""
     n_features, latent = model.features(obs.select(slice(0, 1))).shape[-1], model.latents()[0]
-    rows = CategoricalRecognition(model.features, n_features, latent.size, hidden, generator)
+    if issubclass(latent.structure, Gaussian):
+        return GaussianRecognition(model.features, n_features, latent.size, hidden or (), generator)
+    layers = (32,) if hidden is None else hidden
+    rows = CategoricalRecognition(model.features, n_features, latent.size, layers, generator)
     return ChainRecognition(rows, latent.size) if issubclass(latent.structure, Chain) else rows
+
+
+def _tanh_layers(
+    n_in: int, hidden: Sequence[int], n_out: int, generator: torch.Generator | None
+) -> nn.Sequential | None:
+    """Hidden tanh layers and an output that starts at 0; None without any."""
+    sizes = [n_in, *hidden]
+    layers: list[nn.Module] = []
+    for a, b in pairwise(sizes):
+        layers += [_linear(a, b, a**-0.5, generator), nn.Tanh()]
+    return nn.Sequential(*layers, _linear(sizes[-1], n_out, 0.0, generator)) if hidden else None
 
 
 def _linear(n_in: int, n_out: int, scale: float, generator: torch.Generator | None) -> nn.Linear:

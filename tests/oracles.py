@@ -138,6 +138,15 @@ def evidence(joint: np.ndarray) -> np.ndarray:
     )
 
 
+def log_evidence(model: ob.models.Model, obs: ob.Observations) -> np.ndarray:
+    """ln p(y) of every item: the sum over all z, or the density of the one Gaussian that a linear model is."""
+    if isinstance(model, ob.models.FactorAnalysis | ob.models.ProbabilisticPCA):
+        y, mean, cov = obs.y.numpy(), model.mean.numpy(), model.covariance.numpy()
+        each = [(row[seen], mean[seen], cov[np.ix_(seen, seen)]) for row in y for seen in [~np.isnan(row)]]
+        return np.array([st.multivariate_normal.logpdf(*part) if len(part[0]) else 0.0 for part in each])
+    return evidence(log_joint(model, obs))
+
+
 def posterior(joint: np.ndarray) -> np.ndarray:
     """p(z | y)."""
     return np.exp(joint - evidence(joint)[:, None])

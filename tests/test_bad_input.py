@@ -72,8 +72,16 @@ CASES: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
     "unknown optimizer": (lambda: ob.EG("adm"), InputError, "got 'adm'. Did you mean adam"),
     "negative lr": (lambda: ob.EG("adam", lr=-1.0), InputError, "lr must be > 0"),
     "no steps": (lambda: ob.EG("adam", steps=0), InputError, "steps must be"),
-    "unknown estimator": (lambda: ob.VAE(estimator="reinforce"), InputError, "'enumerated' or 'score'"),
-    "reparameterized": (lambda: ob.VAE(estimator="reparameterized"), InputError, "cannot be reparameterised"),
+    "unknown estimator": (
+        lambda: ob.VAE(estimator="reinforce"),
+        InputError,
+        "one of enumerated, score, reparameterized, got 'reinforce'",
+    ),
+    "reparameterized": (
+        lambda: ob.plan(ob.models.Mixture(ob.emissions.Poisson(2, 1)), ob.VAE(estimator="reparameterized")),
+        ob.errors.Unsupported,
+        "cannot be reparameterised",
+    ),
     "one sample": (lambda: ob.VAE(estimator="score", samples=1), InputError, "samples ≥ 2"),
     "no samples": (lambda: ob.MCEM(0), InputError, "samples must be"),
     "negative max_iter": (lambda: ob.fit(gaussian(), TABLE, max_iter=-1), InputError, "max_iter"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from zoo import CLOSED, Case
+from zoo import CLOSED, VECTORS, Case
 
 import onebound as ob
 from onebound.models import start
@@ -28,7 +28,7 @@ def test_k_means_ends_where_every_centre_is_the_mean_of_its_own() -> None:
 
 
 @pytest.mark.parametrize("how", ["k-means++", "k-means", "random"])
-@pytest.mark.parametrize("case", CLOSED, ids=repr)
+@pytest.mark.parametrize("case", [c for c in CLOSED if c not in VECTORS], ids=repr)
 def test_every_way_starts_every_model_and_the_same_seed_at_the_same_place(case: Case, how: str) -> None:
     obs = case.observations()
     if obs.n_items < case.build().n_components:
@@ -47,3 +47,17 @@ def test_fewer_different_rows_than_components_are_no_reason_to_complain() -> Non
     y[:] = y[[0, 10]].repeat(10, 0)
     fit = ob.fit(ob.models.Mixture(ob.emissions.Gaussian(4, 2, "diag")), y, init="k-means", generator=seeded())
     assert np.isfinite(fit.bound)
+
+
+@pytest.mark.parametrize("how", ["pca", "random", None])
+@pytest.mark.parametrize("case", VECTORS, ids=repr)
+def test_every_way_starts_every_vector_and_the_same_seed_at_the_same_place(case: Case, how: str | None) -> None:
+    obs = case.observations()
+    one, other = (case.build().initialize(obs, seeded(3), how) for _ in range(2))
+    assert all(torch.equal(a, b) for a, b in zip(one.parameters(), other.parameters(), strict=True))
+    assert bool(one.evidence(obs).isfinite().all())
+    before = one.loadings.clone()
+    if how is None:  # a restart goes elsewhere
+        assert not torch.equal(one.initialize(obs, seeded(3)).loadings, before)
+    given = case.build().initialize(obs, how=before)
+    torch.testing.assert_close(given.components, before)

@@ -24,7 +24,7 @@ from onebound.emissions import (
     Poisson,
     Product,
 )
-from onebound.models import HMM, Mixture, Model, NeuralTransition
+from onebound.models import HMM, FactorAnalysis, Mixture, Model, NeuralTransition, ProbabilisticPCA
 from onebound.models.transitions import banded, left_to_right
 
 NIW = NormalInverseWishart(mean_strength=0.5, degrees=3.0, scale=0.3)
@@ -104,6 +104,27 @@ class Case:
         return torch.linspace(-1, 1, n, dtype=torch.float64).unsqueeze(-1)
 
 
+class VectorCase(Case):
+    """A tiny model whose z is a vector: what it says of y is one Gaussian."""
+
+    def model(self) -> Model:
+        """The model at random parameters, with units taken from the data."""
+        generator = self.generator()
+        model = self.build().initialize(self._y(max(self.n_rows, 7)), generator, "random")
+        with torch.no_grad():
+            for p in model.parameters():
+                p.add_(0.3 * torch.randn(p.shape, dtype=p.dtype, generator=generator))
+        return model
+
+    def _y(self, n: int) -> Tensor:
+        generator, d = torch.Generator().manual_seed(self.seed + 2), self.build().n_features
+        z = torch.randn(n, d, dtype=torch.float64, generator=generator)
+        return 30.0 + 10.0 * (z @ torch.randn(d, d, dtype=torch.float64, generator=generator) + z)
+
+    def _context(self, n: int) -> None:
+        return None
+
+
 def draw(emission: nn.Module, n: int, generator: torch.Generator) -> Tensor:
     """Data in the emission's domain, spread over all of it."""
     if isinstance(emission, Product):
@@ -135,7 +156,7 @@ def mixed(**options: object) -> Product:
     )
 
 
-ZOO = [
+DISCRETE = [
     Case("full", lambda: Mixture(Gaussian(2, 2)), n_items=12),
     Case("full-one-component", lambda: Mixture(Gaussian(1, 2)), n_items=9, one_basin=True),
     Case("full-one-column", lambda: Mixture(Gaussian(3, 1)), n_items=14),
@@ -208,7 +229,16 @@ ZOO = [
         lengths=(4, 5),
     ),
 ]
-MIXTURES = [case for case in ZOO if case.lengths is None]
+VECTORS: list[Case] = [
+    VectorCase("factors", lambda: FactorAnalysis(4, 2), n_items=12),
+    VectorCase("factors-weighted", lambda: FactorAnalysis(3, 1), n_items=9, weights=True),
+    VectorCase("factors-missing", lambda: FactorAnalysis(4, 2), n_items=14, missing=0.25, weights=True),
+    VectorCase("factors-all", lambda: FactorAnalysis(2, 2), n_items=9),
+    VectorCase("ppca", lambda: ProbabilisticPCA(4, 2), n_items=12, one_basin=True),
+    VectorCase("ppca-missing", lambda: ProbabilisticPCA(3, 1), n_items=14, missing=0.25, weights=True),
+]
+ZOO = DISCRETE + VECTORS
+MIXTURES = [case for case in DISCRETE if case.lengths is None]
 CLOSED = [case for case in ZOO if case.name not in ("regressions", "hmm-regressions", "hmm-neural")]
 ALGORITHMS = {
     "EM": ob.EM,

@@ -8,16 +8,22 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from onebound.errors import InputError, whole_number
+from onebound.errors import InputError, did_you_mean, whole_number
 from onebound.numerics import weighted
 from onebound.observations import Observations
 from onebound.structures import Structure
 
+ESTIMATORS = ("enumerated", "score", "reparameterized")
+
 
 class EStep(ABC):
-    """How q is found. `exact_posterior`: it needs p(z | y); `rises`: with Θ held, L cannot fall; `noisy`: q is random."""
+    """How q is found. `exact_posterior`: it needs p(z | y); `rises`: with Θ held, L cannot fall; `noisy`: q is random.
+
+    `points`: its q is made of single values of z.
+    """
 
     exact_posterior: ClassVar[bool] = True
+    points: ClassVar[bool] = False
     rises: ClassVar[bool] = False
     noisy: ClassVar[bool] = False
     is_posterior: ClassVar[bool] = False  # q is p(z | y) itself, so that a model may sum it in one fused pass
@@ -60,6 +66,7 @@ class PosteriorSamples(EStep):
     """q̂ = the empirical distribution of S draws from p(z | y) (MCEM): a distribution too, with a gap that S closes."""
 
     noisy = True
+    points = True
     why = "sampled from the exact posterior; more samples close the gap"
 
     def __init__(self, samples: int = 10) -> None:
@@ -81,6 +88,7 @@ class Argmax(EStep):
     """q = all mass on the best z (hard EM, Viterbi training): H(q) = 0 and the gap is −ln p(z* | y)."""
 
     rises = True
+    points = True
     why = "one value each, so the gap is −ln p(z | y)"
 
     def __call__(self, obs: Observations, exact: Structure, generator: torch.Generator | None) -> Structure:
@@ -96,7 +104,9 @@ class Amortized(EStep):
 
     `estimator`: "enumerated", the exact expectation under q; "score", a sampled one: ∇_Ψ L is estimated by
     (f_s − mean of the other f) ∇ ln q(z_s) with f = ln p(z, y) − ln q(z), so `samples` ≥ 2 (leave-one-out baseline:
-    Kool, van Hoof & Welling 2019). `recognition`: a network from Observations to a structure; None builds one.
+    Kool, van Hoof & Welling 2019); "reparameterized", for a z that is a vector: z_s = g(y, η_s; Ψ), equation (3), whose
+    gradient is that of ln p(z_s, y) through g, and of H(q) in closed form. `recognition`: a network from Observations to a
+    structure; None builds one.
     """
 
     exact_posterior = False
@@ -106,9 +116,9 @@ class Amortized(EStep):
     def __init__(self, recognition: nn.Module | None = None, samples: int = 1, estimator: str = "enumerated") -> None:
         self.recognition = recognition
         self.samples = whole_number("Amortized", "samples", samples)
-        if estimator not in ("enumerated", "score"):
-            hint = " A discrete z cannot be reparameterised." if estimator == "reparameterized" else ""
-            raise InputError(f"Amortized: estimator must be 'enumerated' or 'score', got {estimator!r}.{hint}")
+        if estimator not in ESTIMATORS:
+            known, hint = ", ".join(ESTIMATORS), did_you_mean(estimator, ESTIMATORS)
+            raise InputError(f"Amortized: estimator must be one of {known}, got {estimator!r}.{hint}")
         if estimator == "score" and self.samples < 2:
             raise InputError(
                 f"Amortized: estimator='score' needs samples ≥ 2 for its leave-one-out baseline, got {samples}."
@@ -118,7 +128,7 @@ class Amortized(EStep):
     @property
     def noisy(self) -> bool:  # type: ignore[override]
         """Only a sampled gradient is random."""
-        return self.estimator == "score"
+        return self.estimator != "enumerated"
 
     def __call__(self, obs: Observations, exact: Structure, generator: torch.Generator | None) -> Structure:
         """What the network says, without the z that the model itself forbids."""
@@ -126,12 +136,15 @@ class Amortized(EStep):
         return self.recognition(obs).restrict(exact.log_potentials)
 
     def surrogate(self, q: Structure, log_potentials: Tensor, generator: torch.Generator | None) -> Tensor:
-        """A function whose gradient in Ψ and Θ is (an unbiased estimate of) that of L.   Equation (1).  (N,)"""
+        """A function whose gradient in Ψ and Θ is (an unbiased estimate of) that of L.   Equations (1) and (3).  (N,)"""
         if self.estimator == "enumerated":
             return q.expected(log_potentials) + q.entropy
-        z = q.sample(self.samples, generator)  # (S, N)
+        z = q.sample(self.samples, generator)  # (S, N) or (S, N, L)
+        if self.estimator == "reparameterized":
+            return q.score(log_potentials, z).mean(0) + q.entropy
+        z = z.detach()
         log_q = q.log_prob(z)  # (S, N)
-        log_joint = _score(q, z, log_potentials)  # (S, N)
+        log_joint = q.score(log_potentials, z)  # (S, N)
         f = (log_joint - log_q).detach()
         others = (f.sum(0) - f) / (self.samples - 1)
         return (log_joint + weighted(f - others, log_q)).mean(0)
@@ -141,11 +154,10 @@ class Amortized(EStep):
         return {"samples": self.samples, "estimator": self.estimator}
 
     def describe(self) -> str:
-        how = "exact expectation" if self.estimator == "enumerated" else f"{self.samples} samples, score function"
+        sampled = {"score": "score function", "reparameterized": "reparameterised"}
+        how = (
+            "exact expectation"
+            if self.estimator == "enumerated"
+            else f"{self.samples} sample{'s' * (self.samples > 1)}, {sampled[self.estimator]}"
+        )
         return f"recognition network ({how})"
-
-
-def _score(q: Structure, z: Tensor, log_potentials: Tensor) -> Tensor:
-    """ln p(z, y) = the potentials' own log-probability + their ln Z."""
-    p = type(q)(log_potentials)
-    return p.log_prob(z) + p.log_partition

@@ -9,7 +9,7 @@ from typing import Any
 from onebound.algorithms.m_step import ClosedForm, Gradient
 from onebound.algorithms.named import EG, EM, VAE, Algorithm, algorithm_from
 from onebound.emissions.base import Part
-from onebound.errors import InputError, NoClosedForm, NoExactPosterior, OneboundError
+from onebound.errors import InputError, NoClosedForm, NoExactPosterior, OneboundError, Unsupported
 from onebound.models.base import Model
 
 
@@ -85,6 +85,16 @@ def _check(model: Model, algorithm: Algorithm) -> None:
         if algorithm.e_step.exact_posterior and not latent.exact_posterior:
             raise NoExactPosterior(
                 f"{algorithm.name}: latent {latent.name} has no exact posterior. Use ob.VAE(...), whose q is a network."
+            )
+        if algorithm.e_step.points and not latent.structure.has_points:
+            raise Unsupported(
+                f"{algorithm.name}: latent {latent.name} is a vector, whose single values have no entropy (H = −∞), so L would "
+                "be −∞. Use ob.EM(), ob.EG() or ob.VAE()."
+            )
+        if getattr(algorithm.e_step, "estimator", "") == "reparameterized" and not latent.reparameterized:
+            raise Unsupported(
+                f"{algorithm.name}: a discrete z cannot be reparameterised, and latent {latent.name} is one. Use "
+                "estimator='enumerated' or 'score'."
             )
     for part in model.parts():
         if algorithm.m_step.needs_closed_form and not part.closed_form:

@@ -8,21 +8,24 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from onebound.models.base import Latent, Model
+    from onebound.models.factor_analysis import FactorAnalysis, ProbabilisticPCA
     from onebound.models.filter import Filter
     from onebound.models.hmm import HMM
     from onebound.models.mixture import Mixture
     from onebound.models.transitions import NeuralTransition
 
 _HOME = {
+    "FactorAnalysis": "factor_analysis",
     "Filter": "filter",
     "HMM": "hmm",
     "Latent": "base",
     "Mixture": "mixture",
     "Model": "base",
     "NeuralTransition": "transitions",
+    "ProbabilisticPCA": "factor_analysis",
 }
 
-__all__ = ["HMM", "Filter", "Latent", "Mixture", "Model", "NeuralTransition"]
+__all__ = ["HMM", "FactorAnalysis", "Filter", "Latent", "Mixture", "Model", "NeuralTransition", "ProbabilisticPCA"]
 
 
 def __getattr__(name: str) -> Any:

@@ -4,6 +4,18 @@ from onebound.structures.base import Posterior, Structure
 from onebound.structures.categorical import Categorical
 from onebound.structures.chain import Chain
 from onebound.structures.chain_potentials import ChainPotentials
+from onebound.structures.gaussian import DiagonalGaussian, FullGaussian, Gaussian, Quadratic
 from onebound.structures.paths import Paths
 
-__all__ = ["Categorical", "Chain", "ChainPotentials", "Paths", "Posterior", "Structure"]
+__all__ = [
+    "Categorical",
+    "Chain",
+    "ChainPotentials",
+    "DiagonalGaussian",
+    "FullGaussian",
+    "Gaussian",
+    "Paths",
+    "Posterior",
+    "Quadratic",
+    "Structure",
+]

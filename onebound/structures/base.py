@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from functools import cached_property
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor
@@ -41,7 +41,10 @@ class Structure(Posterior):
     """A batch of N distributions over a discrete z, from log-potentials (−inf forbids).
 
     An item with no allowed z has ln Z = −inf, and marginals, entropy and gradient 0; it never touches its neighbours.
+    `has_points`: a single z can have mass, so that draws are a distribution of their own.
     """
+
+    has_points: ClassVar[bool] = True
 
     def __init__(self, log_potentials: Any) -> None:
         self.log_potentials = log_potentials
@@ -86,6 +89,11 @@ class Structure(Posterior):
     @abstractmethod
     def expected(self, log_potentials: Tensor) -> Tensor:
         """E_self of other log-potentials, ⟨marginals, log_potentials⟩ with 0 · (−inf) = 0.  (N,)"""
+
+    def score(self, log_potentials: Any, z: Tensor) -> Tensor:
+        """Σ of other log-potentials over the parts that z uses: their own log-probability + their ln Z.  (N,) or (S, N)"""
+        other = type(self)(log_potentials)
+        return other.log_prob(z) + other.log_partition
 
     @cached_property
     def infeasible(self) -> Tensor:

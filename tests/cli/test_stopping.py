@@ -24,7 +24,14 @@ def stopped(folder: Path, number: int, *options: str) -> tuple[int, str]:
     """The exit code and the last line of a fit that gets a signal once it is under way, which a busy machine may delay."""
     command = [sys.executable, "-m", "onebound", *LONG, *options]
     for seconds in (5, 20, 60):
-        running = subprocess.Popen(command, cwd=folder, stderr=subprocess.PIPE, text=True)
+        # A test run in the background is deaf to SIGINT, and its children would be until the fit listens.
+        running = subprocess.Popen(
+            command,
+            cwd=folder,
+            stderr=subprocess.PIPE,
+            text=True,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        )
         with pytest.raises(subprocess.TimeoutExpired):
             running.wait(timeout=seconds)
         running.send_signal(number)
