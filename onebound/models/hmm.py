@@ -166,14 +166,16 @@ class HMM(EmittingModel):
         start, steps = self.initial.log_probabilities(), moves.log_probabilities()
         if isinstance(obs, Streamed):
             return self._long(obs, long_pass(self, obs, start, steps, statistics=statistics))
+        left: Observations | None = obs
         fused = self.emission.chain_pass(obs, start, steps, statistics=statistics)
         if fused is not None:
             done = ~fused.log_partition.isnan()
             sums.add(fused.log_partition.masked_fill(~done, 0.0), obs.weights * done)
             if fused.emission is not None:
                 sums.statistics = self._collected(sums.weight, fused.initial, fused.transition, fused.emission)
-            obs = obs.select((~done).nonzero().flatten())
-        for block in obs.blocks(self.block_rows) if obs.n_items else ():
+            lost = (~done).nonzero().flatten()
+            left = obs.select(lost) if len(lost) else None
+        for block in left.blocks(self.block_rows) if left is not None else ():
             q = Chain(self.log_potentials(block))
             used, weight = q.summed(block.weights), block.total_weight
             self.require_feasible(q, block)
@@ -185,7 +187,7 @@ class HMM(EmittingModel):
         if sums.statistics is not None:
             entropy = sums.evidence - self.expected_log_joint(sums.statistics)
             sums.statistics = Statistics({**sums.statistics.sums, "entropy": entropy})
-            if fused is not None and not obs.n_items:  # nothing else is latent there: it is the states' own entropy
+            if left is None:  # nothing else is latent there: it is the states' own entropy
                 of_states = float(entropy)
         return ExactSums(sums.weight, sums.evidence, of_states, sums.scale, None, sums.statistics)
 
