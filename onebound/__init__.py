@@ -13,6 +13,8 @@ __version__ = "0.1.0"
 _PUBLIC = {
     "choose": "algorithms",
     "fit": "algorithms",
+    "gap_report": "algorithms",
+    "latent_use": "algorithms",
     "plan": "algorithms",
     "EM": "algorithms",
     "EG": "algorithms",
@@ -38,6 +40,7 @@ _PUBLIC = {
     "Record": "algorithms",
     "bound": "bound",
     "Bound": "bound",
+    "bracket": "bound",
     "Observations": "observations",
     "Checkpoint": "checkpoint",
     "resume": "checkpoint",
@@ -51,6 +54,7 @@ _PACKAGES = (
     "errors",
     "estimators",
     "models",
+    "networks",
     "numerics",
     "observations",
     "recognition",
@@ -113,6 +117,9 @@ if TYPE_CHECKING:
     )
     from onebound import (
         models as models,
+    )
+    from onebound import (
+        networks as networks,
     )
     from onebound import (
         numerics as numerics,
@@ -196,10 +203,17 @@ if TYPE_CHECKING:
         fit as fit,
     )
     from onebound.algorithms import (
+        gap_report as gap_report,
+    )
+    from onebound.algorithms import (
+        latent_use as latent_use,
+    )
+    from onebound.algorithms import (
         plan as plan,
     )
     from onebound.bound import Bound as Bound
     from onebound.bound import bound as bound
+    from onebound.bound import bracket as bracket
     from onebound.checkpoint import Checkpoint as Checkpoint
     from onebound.checkpoint import resume as resume
     from onebound.observations import Observations as Observations

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from onebound.errors import InputError
+from onebound.errors import InputError, whole_number
 from onebound.numerics import INF
 from onebound.observations import Observations, weighted_total
 
@@ -23,8 +23,9 @@ from onebound.observations import Observations, weighted_total
 class Bound:
     """L of each item, in nats: (N,) tensors in both readings, with the items' weights.
 
-    `evidence_is` says whether `evidence` (and so `gap`) is "exact" or an "estimate". `n_items`: of how many items the
-    rows are the means; None for a row each.
+    `evidence_is` says whether `evidence` (and so `gap`) is "exact" or an "estimate": then it is ln of the mean importance
+    weight of `samples` draws (IWAE-K), low in expectation, so that the gap is at least so large; `evidence_half` is that of
+    half as many, and shows the bias that is left. `n_items`: of how many items the rows are the means; None for a row each.
     """
 
     expected_log_joint: Tensor
@@ -34,6 +35,8 @@ class Bound:
     weights: Tensor
     evidence_is: str = "exact"
     n_items: int | None = None
+    samples: int | None = None
+    evidence_half: Tensor | None = None
 
     @property
     def value(self) -> Tensor:
@@ -52,8 +55,22 @@ class Bound:
         }
         return {name: float(weighted_total(self.weights, part)) / total for name, part in parts.items()}
 
+    def standard_error(self, name: str = "gap") -> float:
+        """sd over items / √N of "bound", "evidence" or "gap": of the mean as an estimate for more items like these, nats."""
+        part = self.value if name == "bound" else getattr(self, name)
+        share = self.weights / self.weights.sum()
+        centred = part - (share * part).sum()
+        return float((share.square() * centred.square()).sum().sqrt())
+
     def __repr__(self) -> str:
         m = self.mean()
+        if self.evidence_half is not None:
+            half = float(weighted_total(self.weights, self.evidence_half)) / float(self.weights.sum())
+            return (
+                f"Bound(L = {m['bound']:.3f}, ln p(y) ≥ {m['evidence']:.3f} (IWAE, K = {self.samples}; {half:.3f} with K / 2), "
+                f"gap ≥ {m['gap']:.3g} ± {self.standard_error():.1g} nats per item; {len(self.weights)} items, evidence "
+                f"{self.evidence_is})"
+            )
         return (
             f"Bound(L = {m['bound']:.6f}, ln p(y) = {m['evidence']:.6f}, gap = {m['gap']:.3g} nats per item; "
             f"{len(self.weights) if self.n_items is None else self.n_items} items, evidence {self.evidence_is})"
@@ -100,11 +117,12 @@ def both_readings(q: Distribution, exact: Distribution, weights: Tensor) -> Boun
 
 
 @torch.no_grad()
-def bound(model: Any, y: Any, q: Any = None) -> Bound:
+def bound(model: Any, y: Any, q: Any = None, *, samples: int = 1000, generator: torch.Generator | None = None) -> Bound:
     """L of every item under `model`, in both readings.   Equations (1) and (2).
 
     `q`: None for the exact posterior (gap 0), a recognition network (called on blocks of items), or a Posterior over all
-    items. All results are (N,) float64, in nats.
+    items. All results are (N,) float64, in nats. Where ln p(y) has no closed form (`DeepGaussian`) None means the model's own
+    network, and L, ln p(y) and the gap are estimates from `samples` draws for each item.
 
     >>> import onebound as ob, torch
     >>> m = ob.models.Mixture(ob.emissions.Bernoulli(2, 1))
@@ -113,6 +131,8 @@ def bound(model: Any, y: Any, q: Any = None) -> Bound:
     """
     obs: Observations = model.observe(y)
     pick = _picker(q, obs.n_items)
+    if not all(latent.exact_posterior for latent in model.latents()):
+        return _estimated(model, obs, pick, samples, generator)
     parts, start = [], 0
     for block in obs.blocks(model.block_rows):
         exact = model.posterior(block)
@@ -123,12 +143,118 @@ def bound(model: Any, y: Any, q: Any = None) -> Bound:
     return Bound(log_joint, entropy, evidence, gap, weights)
 
 
+# Draws of rows that are decoded at a time.
+DRAWS = 20_000
+
+
+def _estimated(
+    model: Any,
+    obs: Observations,
+    pick: Callable[[Observations, int, Any], Any] | None,
+    samples: int,
+    generator: torch.Generator | None,
+) -> Bound:
+    """L and ln p(y) by draws of q: `model.q` where none is picked."""
+    whole_number("bound", "samples", samples, 2)
+    found, start = [], 0
+    for block in obs.blocks(min(model.block_rows, 200)):
+        q = model.q(block) if pick is None else pick(block, start, None)
+        found.append((*_by_draws(model, block, q, samples, generator), block.weights))
+        start += block.n_items
+    value, entropy, evidence, half, weights = (torch.cat(each) for each in zip(*found, strict=True))
+    return Bound(
+        value - entropy,
+        entropy,
+        evidence,
+        evidence - value,
+        weights,
+        "estimate",
+        samples=samples,
+        evidence_half=half,
+    )
+
+
+def _by_draws(
+    model: Any, obs: Observations, q: Any, samples: int, generator: torch.Generator | None
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """L, H(q), ln of the mean weight, and the mean of that of either half of the draws.  (N,) each"""
+    halves = [samples // 2, samples - samples // 2]
+    value = torch.zeros(obs.n_items, dtype=torch.float64, device=obs.y.device)
+    masses = []
+    for share in halves:
+        mass = torch.full_like(value, -INF)
+        for count in _chunks(share, max(DRAWS // obs.n_rows, 1)):
+            z = q.sample(count, generator)
+            value += sum(part.to(torch.float64) for part in model.sampled_parts(obs, q, z).values()) * (count / samples)
+            mass = torch.logaddexp(mass, log_weights(model, obs, q, z).logsumexp(0))
+        masses.append(mass)
+    evidence = torch.logaddexp(*masses) - math.log(samples)
+    half = 0.5 * (masses[0] - math.log(halves[0]) + masses[1] - math.log(halves[1]))
+    return value, model.by_item(obs, q.entropy).to(torch.float64), evidence, half
+
+
+def log_weights(model: Any, obs: Observations, q: Any, z: Tensor) -> Tensor:
+    """ln p(z, y) − ln q(z) of every item and draw.  (S, R, L) → (S, N) float64, nats"""
+    log_p = model.by_item(obs, model.log_likelihood(obs, z).to(torch.float64))
+    log_q = model.by_item(obs, q.log_prob(z).to(torch.float64))
+    found: Tensor = log_p + model.log_prior_of(obs, z) - log_q
+    return found
+
+
+def _chunks(total: int, size: int) -> list[int]:
+    return [min(size, total - start) for start in range(0, total, size)]
+
+
+@torch.no_grad()
+def bracket(
+    model: Any, n: int = 100, *, samples: int = 1000, generator: torch.Generator | None = None
+) -> dict[str, float]:
+    """ln p(y) of `n` items drawn from the model, between two estimates: nats per item, means and standard errors.
+
+    Below: IWAE-K, low in expectation. Above: the same average with the z that made y as one of the K, high in expectation,
+    since that z is a draw of p(z | y). They meet as K grows and as q nears the posterior.
+    Keys: "lower", "upper", "lower_error", "upper_error", "width_error". Source: Grosse, Ghahramani & Adams 2015.
+
+    >>> import onebound as ob, torch
+    >>> model = ob.models.DeepGaussian("gaussian", 1, n_features=2, hidden=(4,))
+    >>> sorted(ob.bracket(model, 5, samples=20))
+    ['lower', 'lower_error', 'upper', 'upper_error', 'width_error']
+    """
+    whole_number("bracket", "n", n, 2)
+    y, made_by = model.sample(n, generator)
+    obs = model.observe(y)
+    lower, upper = [], []
+    start = 0
+    for block in obs.blocks(200):
+        q = model.q(block)
+        true = log_weights(model, block, q, made_by[start : start + block.n_rows].unsqueeze(0))[0]
+        mass = torch.full_like(true, -INF)
+        for count in _chunks(samples - 1, max(DRAWS // block.n_rows, 1)):
+            mass = torch.logaddexp(mass, log_weights(model, block, q, q.sample(count, generator)).logsumexp(0))
+        other = log_weights(model, block, q, q.sample(1, generator))[0]
+        lower.append(torch.logaddexp(mass, other) - math.log(samples))
+        upper.append(torch.logaddexp(mass, true) - math.log(samples))
+        start += block.n_rows
+    low, high = torch.cat(lower), torch.cat(upper)
+
+    def error(each: Tensor) -> float:
+        return float(each.std() / math.sqrt(n))
+
+    return {
+        "lower": float(low.mean()),
+        "upper": float(high.mean()),
+        "lower_error": error(low),
+        "upper_error": error(high),
+        "width_error": error(high - low),
+    }
+
+
 def _picker(q: Any, n_items: int) -> Callable[[Observations, int, Any], Any] | None:
     if q is None:
         return None
     if callable(q):
         # A network cannot know what the model forbids; a given Posterior is taken at its word.
-        return lambda block, start, exact: q(block).restrict(exact.log_potentials)
+        return lambda block, start, exact: q(block) if exact is None else q(block).restrict(exact.log_potentials)
     if len(q.log_potentials) != n_items:
         raise InputError(f"bound: q must cover the {n_items} items of y, got {len(q.log_potentials)}.")
     return lambda block, start, exact: q.select(slice(start, start + block.n_items))

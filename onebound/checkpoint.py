@@ -28,15 +28,18 @@ from onebound.algorithms import (
     Stepwise,
 )
 from onebound.algorithms.climb import Limits
-from onebound.algorithms.fit import Kept, Search
+from onebound.algorithms.fit import Kept, Search, observed
+from onebound.data.transforms import rebinarized
 from onebound.errors import StoreError, Unsupported
+from onebound.models.base import Model
 from onebound.observations import Observations
-from onebound.recognition import CategoricalRecognition, ChainRecognition
+from onebound.recognition import Recognition
 from onebound.store import built, described, filled, read, write
 from onebound.streamed import Streamed
 
 E_STEPS: dict[str, type[EStep]] = {c.__name__: c for c in (Exact, PosteriorSamples, Argmax, Amortized)}
 M_STEPS: dict[str, type[MStep]] = {c.__name__: c for c in (ClosedForm, Gradient, Squared, Stepwise)}
+TRANSFORMS = {rebinarized.__name__: rebinarized}
 
 
 class Checkpoint:
@@ -90,6 +93,7 @@ def resume(
     path: str | os.PathLike[str],
     y: Any,
     *,
+    into: Model | None = None,
     max_iter: int | None = None,
     tol: float | None = None,
     max_seconds: float | None = None,
@@ -98,7 +102,8 @@ def resume(
 ) -> Fit:
     """Go on from a checkpoint on the same data `y`; ends at the same bits as a fit that was never interrupted.
 
-    What is not given stays as it was. Raises StoreError for a file that is no checkpoint, or other data.
+    What is not given stays as it was. `into`: for a model with networks of your own, one of the same form.
+    Raises StoreError for a file that is no checkpoint, or other data.
     """
     header, tensors = read(path)
     if "climb" not in header:
@@ -106,8 +111,9 @@ def resume(
             f"resume: {path} is a fitted model, not a checkpoint. Load it and go on with ob.fit(ob.load(path), y)."
         )
     saved = header["climb"]
-    model = filled(path, built(path, header), header, _part(tensors, "model"))
-    obs = model.observe(y)
+    model = filled(path, built(path, header) if into is None else into, header, _part(tensors, "model"))
+    algorithm = _algorithm_from(saved["algorithm"])
+    obs = observed(model, y, algorithm, torch.Generator())
     if _fingerprint(obs) != saved["data"]:
         raise StoreError(
             f"resume: {path} belongs to other data: expected {saved['data']['n_items']} items with the same values and "
@@ -118,7 +124,7 @@ def resume(
     search = Search(
         model,
         obs,
-        _algorithm_from(saved["algorithm"]),
+        algorithm,
         limits,
         torch.Generator() if saved["generator"] else None,
         saved["batch_size"],
@@ -147,14 +153,21 @@ def _refill(search: Search, saved: dict[str, Any], tensors: dict[str, Tensor]) -
 def _algorithm_config(algorithm: Algorithm) -> dict[str, Any]:
     e = algorithm.e_step
     network = getattr(e, "recognition", None)
-    if network is not None and type(network) not in (CategoricalRecognition, ChainRecognition):
+    if network is not None and not isinstance(network, Recognition):
         raise Unsupported(
             f"Checkpoint: a recognition network of your own ({type(network).__name__}) cannot be described in a file. "
             "Leave recognition out, or checkpoint with state_dict() in a callback."
         )
+    augment = getattr(e, "augment", None)
+    if augment is not None and augment not in TRANSFORMS.values():
+        raise Unsupported(
+            "Checkpoint: augment is a function of your own and cannot be described in a file. Known are "
+            f"{', '.join(TRANSFORMS)}."
+        )
+    changed = {} if augment is None else {"augment": augment.__name__}
     return {
         "name": algorithm.name,
-        "e_step": [type(e).__name__, e.arguments()],
+        "e_step": [type(e).__name__, {**e.arguments(), **changed}],
         "m_step": [type(algorithm.m_step).__name__, algorithm.m_step.arguments()],
         "max_iter": algorithm.max_iter,
         "tol": algorithm.tol,
@@ -166,6 +179,8 @@ def _algorithm_from(config: dict[str, Any]) -> Algorithm:
     (e, e_arguments), (m, m_arguments) = config["e_step"], config["m_step"]
     if e not in E_STEPS or m not in M_STEPS:
         raise StoreError(f"resume: the checkpoint asks for the steps {e} and {m}; known are {[*E_STEPS, *M_STEPS]}.")
+    if "augment" in e_arguments:
+        e_arguments = {**e_arguments, "augment": TRANSFORMS[e_arguments["augment"]]}
     steps = E_STEPS[e](**e_arguments), M_STEPS[m](**m_arguments)
     return Algorithm(config["name"], *steps, config["max_iter"], config["tol"], config["window"])
 

@@ -93,13 +93,29 @@ class GaussianRecognition(nn.Module):
         return FullGaussian.of(mean, to_tril(self.root).unsqueeze(0))
 
 
-Recognition = CategoricalRecognition | ChainRecognition | GaussianRecognition
+class OwnRecognition(nn.Module):
+    """The recognition network that a model brings along, `model.q`, as a network on Observations."""
+
+    def __init__(self, model: Model) -> None:
+        super().__init__()
+        self.encoder: nn.Module = model.recognition  # type: ignore[assignment]
+        self._model = [model]  # in a list, so that its parameters are not ours
+
+    def forward(self, obs: Observations) -> Gaussian:
+        """q(z | y) for every row.  R rows"""
+        q: Gaussian = self._model[0].q(obs)  # type: ignore[operator]
+        return q
+
+
+Recognition = OwnRecognition | CategoricalRecognition | ChainRecognition | GaussianRecognition
 
 
 def recognition_for(
     model: Model, obs: Observations, hidden: Sequence[int] | None = None, generator: torch.Generator | None = None
 ) -> Recognition:
     """The recognition network that suits the model's latent, sized by the first item of `obs`."""
+    if hasattr(model, "recognition"):
+        return OwnRecognition(model)
     n_features, latent = model.features(obs.select(slice(0, 1))).shape[-1], model.latents()[0]
     if issubclass(latent.structure, Gaussian):
         return GaussianRecognition(model.features, n_features, latent.size, hidden or (), generator)

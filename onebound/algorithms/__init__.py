@@ -4,6 +4,8 @@ from onebound.algorithms.acceleration import Squared
 from onebound.algorithms.choose import Candidate, Choice, choose
 from onebound.algorithms.e_step import Amortized, Argmax, EStep, Exact, PosteriorSamples
 from onebound.algorithms.fit import fit
+from onebound.algorithms.gaps import GapReport, gap_report
+from onebound.algorithms.latent_use import LatentUse, latent_use
 from onebound.algorithms.m_step import ClosedForm, Gradient, MStep
 from onebound.algorithms.named import EG, EM, GEM, MCEM, NAMED, VAE, VEM, Algorithm, HardEM, OnlineEM
 from onebound.algorithms.online import Online
@@ -29,8 +31,10 @@ __all__ = [
     "EStep",
     "Exact",
     "Fit",
+    "GapReport",
     "Gradient",
     "HardEM",
+    "LatentUse",
     "MStep",
     "Online",
     "OnlineEM",
@@ -41,5 +45,7 @@ __all__ = [
     "Stepwise",
     "choose",
     "fit",
+    "gap_report",
+    "latent_use",
     "plan",
 ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import math
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -17,6 +18,7 @@ from onebound.algorithms.m_step import ADAM_LR, Gradient, MStepRun, Step
 from onebound.algorithms.named import Algorithm
 from onebound.algorithms.optimizers import Adam, flat_gradient, flat_vector, write
 from onebound.algorithms.plan import gradient_from_data
+from onebound.algorithms.sampled import SampledSteps
 from onebound.algorithms.sweep import Sweep, exact_sweeps, sweep, threads_for
 from onebound.algorithms.trace import Record, fallen, flat, require_risen
 from onebound.models.base import Model
@@ -24,6 +26,8 @@ from onebound.observations import Observations
 from onebound.recognition import recognition_for
 from onebound.streamed import Streamed
 
+# Multiplications in a gradient step up to which a second thread would rather be in the way.
+SMALL_STEP = 100_000_000
 # Below this gradient per item (in unconstrained coordinates) a point is called stationary.
 STATIONARY = 1e-7
 
@@ -75,13 +79,18 @@ class Climb:
 
     def run(self) -> None:
         """Climb until a limit says stop; the last record is an E record of the parameters that are returned."""
-        with threads_for(self.obs.n_rows, self.model.block_rows):
+        with self._threads():
             steps, found = self.steps(), None
             with contextlib.suppress(StopIteration):
                 while True:
                     collect = steps.send(found)
                     backward = self.backward and collect
                     found = self._sweep(self.obs, statistics=self.statistics and collect, backward=backward)
+
+    def _threads(self) -> contextlib.AbstractContextManager[None]:
+        if isinstance(self.m_run, SampledSteps) and self.batch_size is not None:
+            return threads_for(self.m_run.operations(self.batch_size), SMALL_STEP)
+        return threads_for(self.obs.n_rows, self.model.block_rows)
 
     def steps(self) -> Generator[bool, Sweep | None, None]:
         """The climb, to be driven from outside: it yields where it needs an E pass, and whether an M step will follow it."""
@@ -139,6 +148,8 @@ class Climb:
         return self._sweep(self.obs, statistics=self.statistics, backward=self.backward)
 
     def _sweep(self, obs: Observations, *, statistics: bool, backward: bool) -> Sweep:
+        if isinstance(self.m_run, SampledSteps):
+            return self.m_run.sweep(obs, self.model.block_rows, self.generator)
         rows = None if self.minibatch else self.batch_size
         return sweep(
             self.model,
@@ -153,6 +164,13 @@ class Climb:
 
     def _minibatch_pass(self) -> None:
         """One pass in mini-batches, an E and an M step on each; its records are running means."""
+        if isinstance(self.m_run, SampledSteps):
+            assert self.batch_size is not None
+            found = self.m_run.pass_over(self.obs, self.batch_size, self.generator, self._progress())
+            self.passes += 1
+            self._record_e(found, running=True)
+            self._append("M", None, None, None, running=True)
+            return
         e, m = Sweep(), 0.0
         repairs: tuple[str, ...] = ()
         for batch in self._batches():
@@ -170,6 +188,11 @@ class Climb:
         self._record_e(e, running=True)
         bound = None if self.backward else m / e.weight
         self._append("M", bound, None, None, running=True, repairs=tuple(dict.fromkeys(repairs)))
+
+    def _progress(self) -> float:
+        """How much of its budget the climb has spent, of passes or of seconds: what a decaying step size follows."""
+        spent = self.iteration / max(self.limits.max_iter, 1)
+        return spent if self.limits.max_seconds is None else max(spent, self._clock() / self.limits.max_seconds)
 
     def _batches(self) -> Iterator[Observations]:
         """All items in mini-batches: shuffled, but those of a stream as they come."""
@@ -205,14 +228,20 @@ class Climb:
         return {part: then[part] - now[part] for part in now}
 
     def _record_e(self, here: Sweep, running: bool = False) -> None:
-        bound, evidence, gap = (x / here.weight for x in (here.bound, here.evidence, here.gap))
+        bound, evidence, gap = (
+            here.bound / here.weight,
+            known(here.evidence / here.weight),
+            known(here.gap / here.weight),
+        )
         previous = self.trace[-1] if self.trace and not self.trace[-1].running else None
         if previous is not None:  # the record after M: what is known of its parameters only now
             previous.evidence = evidence
             if previous.bound is None and self.algorithm.e_step.learned:
                 previous.bound, previous.objective = bound, bound + self._prior() / self.total_weight
-            previous.gap = None if previous.bound is None else evidence - previous.bound
-        self._append("E", bound, evidence, gap, running=running)
+            previous.gap = None if previous.bound is None or evidence is None else evidence - previous.bound
+        other = None if here.trained is None or here.trained == here.bound else here.trained / here.weight
+        used = self.m_run.latents_in_use(self.obs) if isinstance(self.m_run, SampledSteps) else {}
+        self._append("E", bound, evidence, gap, running=running, trained=other, **used)
         if previous is not None and self.algorithm.e_step.rises:
             require_risen(
                 self.algorithm.name, previous, self.trace[-1], self.total_weight, self.model.rounding * here.scale
@@ -252,10 +281,21 @@ class Climb:
         gap: float | None,
         running: bool = False,
         repairs: tuple[str, ...] = (),
+        **more: Any,
     ) -> None:
         objective = None if bound is None else bound + self._prior() / self.total_weight
         record = Record(
-            self.iteration + 1, after, self.passes, bound, evidence, gap, objective, self._clock(), running, repairs
+            self.iteration + 1,
+            after,
+            self.passes,
+            bound,
+            evidence,
+            gap,
+            objective,
+            self._clock(),
+            running,
+            repairs,
+            **more,
         )
         self.trace.append(record)
         for callback in self.callbacks:
@@ -289,10 +329,13 @@ class Climb:
         return [] if self.recognition is None else list(self.recognition.parameters())
 
     def _start_m(self) -> MStepRun:
-        m = self.algorithm.m_step
+        m, e = self.algorithm.m_step, self.algorithm.e_step
         keep = isinstance(m, Gradient) and m.closed_form
         moved = [p for part in self.model.parts() if not (keep and part.closed_form) for p in part.parameters]
-        run = m.start(self.model, moved + self._recognition_parameters(), self.total_weight, self.limits.max_iter)
+        moved = moved + self._recognition_parameters()
+        if isinstance(e, Amortized) and isinstance(m, Gradient) and not self.model.latents()[0].exact_posterior:
+            return SampledSteps(self.model, e, m, moved, self.obs)
+        run = m.start(self.model, moved, self.total_weight, self.limits.max_iter)
         run.backward = self.backward
         return run
 
@@ -366,6 +409,11 @@ class Climb:
             self.generator.set_state(state["generator"])
         self._reached, self.reason, self.resumed_at = state["reached"], "max_iter", self.seconds
         self.run()
+
+
+def known(value: float) -> float | None:
+    """None for NaN: what nothing has evaluated."""
+    return None if math.isnan(value) else value
 
 
 def _with_recognition(

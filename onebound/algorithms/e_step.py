@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import torch
@@ -13,7 +14,8 @@ from onebound.numerics import weighted
 from onebound.observations import Observations
 from onebound.structures import Structure
 
-ESTIMATORS = ("enumerated", "score", "reparameterized")
+ESTIMATORS = ("enumerated", "score", "reparameterized", "importance")
+Augment = Callable[[Tensor, torch.Generator | None], Tensor]
 
 
 class EStep(ABC):
@@ -105,16 +107,28 @@ class Amortized(EStep):
     `estimator`: "enumerated", the exact expectation under q; "score", a sampled one: ∇_Ψ L is estimated by
     (f_s − mean of the other f) ∇ ln q(z_s) with f = ln p(z, y) − ln q(z), so `samples` ≥ 2 (leave-one-out baseline:
     Kool, van Hoof & Welling 2019); "reparameterized", for a z that is a vector: z_s = g(y, η_s; Ψ), equation (3), whose
-    gradient is that of ln p(z_s, y) through g, and of H(q) in closed form. `recognition`: a network from Observations to a
-    structure; None builds one.
+    gradient is that of ln p(z_s, y) through g, and of H(q) in closed form; "importance": what is
+    climbed is not L but ln (1/K) Σ_k p(z_k, y) / q(z_k) over K = `samples` draws (IWAE-K), for models under a network.
+    `recognition`: a network from Observations to a structure; None takes the model's own, or builds one.
+    `warm_up`: in so many steps the weight β of all terms but ln p(y | z) rises to 1. `augment`: changes the rows of each
+    batch anew, (y, generator) → y, for instance `ob.data.rebinarized`. What is recorded as L is L, at β = 1, of changed rows.
     """
 
     exact_posterior = False
     learned = True
     why = "the network climbs L too, and the gap is reported"
 
-    def __init__(self, recognition: nn.Module | None = None, samples: int = 1, estimator: str = "enumerated") -> None:
+    def __init__(
+        self,
+        recognition: nn.Module | None = None,
+        samples: int = 1,
+        estimator: str = "enumerated",
+        *,
+        warm_up: int = 0,
+        augment: Augment | None = None,
+    ) -> None:
         self.recognition = recognition
+        self.warm_up, self.augment = whole_number("Amortized", "warm_up", warm_up, 0), augment
         self.samples = whole_number("Amortized", "samples", samples)
         if estimator not in ESTIMATORS:
             known, hint = ", ".join(ESTIMATORS), did_you_mean(estimator, ESTIMATORS)
@@ -150,11 +164,11 @@ class Amortized(EStep):
         return (log_joint + weighted(f - others, log_q)).mean(0)
 
     def arguments(self) -> dict[str, Any]:
-        """Samples and estimator."""
-        return {"samples": self.samples, "estimator": self.estimator}
+        """Samples, estimator and warm-up."""
+        return {"samples": self.samples, "estimator": self.estimator, "warm_up": self.warm_up}
 
     def describe(self) -> str:
-        sampled = {"score": "score function", "reparameterized": "reparameterised"}
+        sampled = {"score": "score function", "reparameterized": "reparameterised", "importance": "IWAE"}
         how = (
             "exact expectation"
             if self.estimator == "enumerated"

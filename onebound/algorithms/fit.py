@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -71,8 +71,9 @@ def fit(
         }
         _refuse_passes({**several, "restarts": None if restarts == 1 else restarts})
         return _from_batches(model, y, algorithm, max_seconds, callbacks=callbacks, init=init, generator=generator)
-    obs = model.observe(y)
-    chosen = with_batches(resolve(model, algorithm), batch_size)
+    resolved = resolve(model, algorithm)
+    obs = observed(model, y, resolved, generator)
+    chosen = with_batches(resolved, batch_size)
     batch_size = chosen.m_step.batch_rows if batch_size is None else batch_size
     limits = limits_of(chosen, max_iter, tol, max_seconds)
     whole_number("fit", "restarts", restarts)
@@ -92,6 +93,18 @@ def fit(
     if resume is not None:
         return _resumed(resume, model, obs, limits, callbacks)
     return Search(model, obs, chosen, limits, generator, batch_size, callbacks, init, restarts, checkpoint).run()
+
+
+def observed(model: Model, y: Any, algorithm: Algorithm, generator: torch.Generator | None) -> Observations:
+    """y, checked; where each batch is changed first, what is checked is y as it is changed."""
+    augment = getattr(algorithm.e_step, "augment", None)
+    if augment is None:
+        return model.observe(y)
+    obs = Observations.of(y)
+    changed = model.observe(replace(obs, y=augment(obs.y, generator), checked_by=None))
+    found = replace(changed, y=obs.y)
+    found.__dict__.update(columns=changed.columns, has_gaps=changed.has_gaps)
+    return found
 
 
 def _refuse_passes(given: dict[str, Any]) -> None:
@@ -173,7 +186,7 @@ class Search:
         self.model.load_state_dict(best.parameters)
         if best.psi is not None and climb.recognition is not None:
             climb.recognition.load_state_dict(best.psi)
-        return _fit_of(climb, plan(self.model, self.algorithm), self.finals, self.seconds)
+        return _fit_of(climb, plan(self.model, self.algorithm, self.obs), self.finals, self.seconds)
 
     def _returned(self, best: Kept) -> Climb:
         """The climb of the model that is given back, standing where `best` ended."""

@@ -35,7 +35,7 @@ class MStep(ABC):
 
     needs_closed_form: ClassVar[bool] = False
     in_batches: ClassVar[bool] = False  # it can learn from a part of the data at a time
-    batch_rows: ClassVar[int | None] = None  # items in such a part where nothing is said; None: all
+    batch_rows: int | None = None  # items in such a part where nothing is said; None: all
 
     @abstractmethod
     def start(self, model: Model, parameters: list[nn.Parameter], total_weight: float, max_iter: int) -> MStepRun:

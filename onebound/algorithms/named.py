@@ -9,7 +9,7 @@ from typing import Any
 from torch import nn
 
 from onebound.algorithms.acceleration import Squared
-from onebound.algorithms.e_step import Amortized, Argmax, EStep, Exact, PosteriorSamples
+from onebound.algorithms.e_step import Amortized, Argmax, Augment, EStep, Exact, PosteriorSamples
 from onebound.algorithms.m_step import ClosedForm, Gradient, MStep, OptimizerFactory
 from onebound.algorithms.stepwise import Stepwise
 from onebound.errors import InputError, did_you_mean
@@ -74,9 +74,15 @@ def VAE(
     lr: float | None = None,
     samples: int = 1,
     estimator: str = "enumerated",
+    warm_up: int = 0,
+    augment: Augment | None = None,
 ) -> Algorithm:
-    """A recognition network as q; one gradient step moves Ψ and Θ together."""
-    e, m = Amortized(recognition, samples, estimator), Gradient(optimizer, lr=lr)
+    """A recognition network as q; one gradient step moves Ψ and Θ together. See `Amortized` for the estimators.
+
+    For a model under a network (`DeepGaussian`) the estimator is "reparameterized" or "importance" (IWAE), in mini-batches.
+    """
+    e = Amortized(recognition, samples, estimator, warm_up=warm_up, augment=augment)
+    m = Gradient(optimizer, lr=lr)
     return Algorithm("VAE", e, m, 1000, 1e-10) if m.line_search else Algorithm("VAE", e, m, 2000, 1e-7, 25)
 
 

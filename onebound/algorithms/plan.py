@@ -2,35 +2,43 @@
 
 from __future__ import annotations
 
+import copy
 import textwrap
 from dataclasses import dataclass, replace
 from typing import Any
 
+from onebound.algorithms.e_step import Amortized
 from onebound.algorithms.m_step import ClosedForm, Gradient
 from onebound.algorithms.named import EG, EM, VAE, Algorithm, algorithm_from
 from onebound.emissions.base import Part
 from onebound.errors import InputError, NoClosedForm, NoExactPosterior, OneboundError, Unsupported
 from onebound.models.base import Model
 
+# What a model under a network is trained with where nothing is said: items in a mini-batch, passes over the data.
+NETWORK_BATCH, NETWORK_PASSES = 128, 100
+
 
 @dataclass(frozen=True)
 class Plan:
-    """The steps of one algorithm on one model; `str(plan)` prints them like EXPLAIN."""
+    """The steps of one algorithm on one model; `str(plan)` prints them like EXPLAIN. `notes`: what the data make suspicious."""
 
     model: str
     algorithm: str
     rows: list[dict[str, str]]
+    notes: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         lines = [f"{self.algorithm} on {self.model}"]
         for r in self.rows:
             lines.append(f"  {r['kind']:<9} {r['name']:<12} {r['step']}")
             lines += textwrap.wrap(r["why"], 80, initial_indent=" " * 14, subsequent_indent=" " * 14)
+        for note in self.notes:
+            lines += textwrap.wrap(note + ".", 80, initial_indent="  note      ", subsequent_indent=" " * 14)
         return "\n".join(lines)
 
 
-def plan(model: Model, algorithm: Any = None) -> Plan:
-    """Which E step each latent gets and which M step each parameter, and why.
+def plan(model: Model, algorithm: Any = None, y: Any = None) -> Plan:
+    """Which E step each latent gets and which M step each parameter, and why; with `y` also what is suspicious about it.
 
     Raises NoClosedForm, NoExactPosterior or Unsupported for what cannot work, and says what would. algorithm=None takes
     the first that works: EM, else EG (closed forms kept), else VAE.
@@ -47,14 +55,15 @@ def plan(model: Model, algorithm: Any = None) -> Plan:
     """
     chosen = resolve(model, algorithm)
     rows = [_latent_row(model, chosen), *(_part_row(p, chosen) for p in model.parts())]
-    return Plan(str(model.title()), chosen.name, rows)
+    notes = () if y is None else tuple(model.lint(model.observe(y)))
+    return Plan(str(model.title()), chosen.name, rows, notes)
 
 
 def resolve(model: Model, algorithm: Any = None) -> Algorithm:
     """The algorithm that the plan is about, after checking that it can work on this model."""
     if algorithm is None:
-        return _first_that_works(model)
-    chosen = algorithm_from(algorithm)
+        return under_networks(model, _first_that_works(model))
+    chosen = under_networks(model, algorithm_from(algorithm))
     _check(model, chosen)
     m = chosen.m_step
     if (
@@ -65,6 +74,23 @@ def resolve(model: Model, algorithm: Any = None) -> Algorithm:
     ):
         return replace(chosen, m_step=ClosedForm())  # nothing is left for the gradient
     return chosen
+
+
+def under_networks(model: Model, algorithm: Algorithm) -> Algorithm:
+    """The algorithm as it runs where z is under a network: sampled, in mini-batches, to the last pass."""
+    e = algorithm.e_step
+    if not isinstance(e, Amortized) or all(latent.exact_posterior for latent in model.latents()):
+        return algorithm
+    if e.estimator == "score":
+        raise Unsupported(
+            f"{algorithm.name}: z is a vector under a network. Use estimator='reparameterized' or 'importance'."
+        )
+    if e.estimator == "enumerated":
+        e = copy.copy(e)
+        e.estimator = "reparameterized"
+    m = copy.copy(algorithm.m_step)
+    m.batch_rows = NETWORK_BATCH
+    return replace(algorithm, e_step=e, m_step=m, max_iter=NETWORK_PASSES, tol=0.0)
 
 
 def _first_that_works(model: Model) -> Algorithm:
@@ -90,6 +116,10 @@ def _check(model: Model, algorithm: Algorithm) -> None:
             raise Unsupported(
                 f"{algorithm.name}: latent {latent.name} is a vector, whose single values have no entropy (H = −∞), so L would "
                 "be −∞. Use ob.EM(), ob.EG() or ob.VAE()."
+            )
+        if getattr(algorithm.e_step, "estimator", "") == "importance" and latent.exact_posterior:
+            raise Unsupported(
+                f"{algorithm.name}: ln p(y) is exact for this model, so there is nothing to weight. Leave estimator out."
             )
         if getattr(algorithm.e_step, "estimator", "") == "reparameterized" and not latent.reparameterized:
             raise Unsupported(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -87,9 +88,10 @@ class Fit:
 
     def __repr__(self) -> str:
         whose = " (of the last batch)" if self.trace[-1].running else ""
+        known = "" if math.isnan(self.evidence) else f", ln p(y) = {self.evidence:.6f}, gap = {self.gap:.3g}"
         return (
-            f"Fit({self.algorithm} on {self.plan.model}: L = {self.bound:.6f}, ln p(y) = {self.evidence:.6f}, "
-            f"gap = {self.gap:.3g} nats per item{whose}; {self.n_items} items, {self.trace[-1].passes:g} passes, {self.reason})"
+            f"Fit({self.algorithm} on {self.plan.model}: L = {self.bound:.6f}{known} nats per item{whose}; "
+            f"{self.n_items} items, {self.trace[-1].passes:g} passes, {self.reason})"
         )
 
 

@@ -28,6 +28,7 @@ class Sweep:
     gap: float = 0.0
     scale: float = 0.0
     share: float = 0.0  # of all items' weight, as the number of items says it: what gradients are divided by
+    trained: float | None = None  # what was climbed in place of L, where that is another number
     statistics: Statistics | None = None
 
     def add(self, other: Sweep) -> None:

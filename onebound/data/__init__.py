@@ -7,8 +7,9 @@ from onebound.data.arrow_reader import table_from
 from onebound.data.readers import read_table
 from onebound.data.stream import TableStream, open_stream
 from onebound.data.table import Column, Table
+from onebound.data.transforms import rebinarized
 
-__all__ = ["Column", "Table", "TableStream", "old_faithful", "open_stream", "read_table", "table_from"]
+__all__ = ["Column", "Table", "TableStream", "old_faithful", "open_stream", "read_table", "rebinarized", "table_from"]
 
 
 def old_faithful() -> Table:

@@ -13,6 +13,15 @@ from onebound.emissions.gaussian import (
     TiedGaussian,
 )
 from onebound.emissions.gaussian_base import GaussianEmission
+from onebound.emissions.likelihoods import (
+    BernoulliLikelihood,
+    CategoricalLikelihood,
+    GaussianLikelihood,
+    Likelihood,
+    NegativeBinomialLikelihood,
+    NetworkGaussianLikelihood,
+    PoissonLikelihood,
+)
 from onebound.emissions.mixture_of import MixtureOf
 from onebound.emissions.neural import NeuralGaussian
 from onebound.emissions.priors import Beta, Dirichlet, Gamma, NormalInverseWishart
@@ -21,8 +30,10 @@ from onebound.errors import StoreError
 
 __all__ = [
     "Bernoulli",
+    "BernoulliLikelihood",
     "Beta",
     "Categorical",
+    "CategoricalLikelihood",
     "DiagonalGaussian",
     "Dirichlet",
     "Emission",
@@ -30,11 +41,16 @@ __all__ = [
     "Gamma",
     "Gaussian",
     "GaussianEmission",
+    "GaussianLikelihood",
+    "Likelihood",
     "MixtureOf",
     "Multinomial",
+    "NegativeBinomialLikelihood",
+    "NetworkGaussianLikelihood",
     "NeuralGaussian",
     "NormalInverseWishart",
     "Poisson",
+    "PoissonLikelihood",
     "Product",
     "SphericalGaussian",
     "TiedGaussian",

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from onebound.models.base import Latent, Model
+    from onebound.models.deep_gaussian import DeepGaussian
     from onebound.models.factor_analysis import FactorAnalysis, ProbabilisticPCA
     from onebound.models.filter import Filter
     from onebound.models.hmm import HMM
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from onebound.models.transitions import NeuralTransition
 
 _HOME = {
+    "DeepGaussian": "deep_gaussian",
     "FactorAnalysis": "factor_analysis",
     "Filter": "filter",
     "HMM": "hmm",
@@ -25,7 +27,17 @@ _HOME = {
     "ProbabilisticPCA": "factor_analysis",
 }
 
-__all__ = ["HMM", "FactorAnalysis", "Filter", "Latent", "Mixture", "Model", "NeuralTransition", "ProbabilisticPCA"]
+__all__ = [
+    "HMM",
+    "DeepGaussian",
+    "FactorAnalysis",
+    "Filter",
+    "Latent",
+    "Mixture",
+    "Model",
+    "NeuralTransition",
+    "ProbabilisticPCA",
+]
 
 
 def __getattr__(name: str) -> Any:

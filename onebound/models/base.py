@@ -135,6 +135,10 @@ class Model(nn.Module, ABC):
             self.check(block)
         return replace(obs, checked_by=self)
 
+    def lint(self, obs: Observations) -> list[str]:
+        """What is suspicious about these data under this model, a sentence each, for the plan."""
+        return []
+
     def posterior(self, y: Any) -> Structure:
         """p(z | y), exact; its `log_partition` is ln p(y).  N items"""
         obs = self.observe(y)

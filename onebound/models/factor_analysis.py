@@ -347,8 +347,21 @@ class LinearGaussian(Model):
         filled = [self._filled(block, self.posterior(block).argmax) for block in obs.blocks(self.block_rows)]
         return torch.cat(filled)
 
-    def _filled(self, obs: Observations, z: Tensor) -> Tensor:
-        wanted = self.mean + z @ self.components.T
+    @torch.no_grad()
+    def sample_missing(self, y: Any, n: int = 1, generator: torch.Generator | None = None) -> Tensor:
+        """n draws of y given its observed cells: z ~ p(z | observed), missing ~ p(missing | z).  (n, N, D)"""
+        draws = whole_number(f"{type(self).__name__}.sample_missing", "n", n)
+        obs = self.observe(y)
+        sd = self.noise_variance.sqrt()
+        filled = []
+        for block in obs.blocks(self.block_rows):
+            z = self.posterior(block).sample(draws, generator)
+            noise = torch.randn(draws, *block.y.shape, dtype=torch.float64, generator=generator)
+            filled.append(self._filled(block, z, sd * noise).expand(draws, *block.y.shape))
+        return torch.cat(filled, 1)
+
+    def _filled(self, obs: Observations, z: Tensor, noise: Tensor | float = 0.0) -> Tensor:
+        wanted = self.mean + z @ self.components.T + noise
         return torch.where(obs.y.isnan(), wanted.to(obs.y.dtype), obs.y) if obs.has_gaps else obs.y
 
     def check(self, obs: Observations) -> None:

@@ -25,13 +25,14 @@ LOG_2PI = math.log(2 * math.pi)
 class Quadratic:
     """Log-potentials w(z) = peak − ½ |R (z − mean)|² of N items over z in L dimensions.
 
-    `mean` (N, L); `peak` (N,), nats; `root` says what R is: ln of the standard deviations (N or 1, L) for R diagonal, or C
-    (N or 1, L, L), lower-triangular with a positive diagonal, for R = Cᵀ and C Cᵀ the precision.
+    `mean` (N, L); `peak` (N,), nats, None for a density, whose ln Z is 0; `root` says what R is: ln of the standard deviations
+    (N or 1, L) for R diagonal, or C (N or 1, L, L), lower-triangular with a positive diagonal, for R = Cᵀ and C Cᵀ the
+    precision.
     """
 
     mean: Tensor
     root: Tensor
-    peak: Tensor
+    peak: Tensor | None = None
 
     @property
     def diagonal(self) -> bool:
@@ -41,14 +42,21 @@ class Quadratic:
     @property
     def requires_grad(self) -> bool:
         """Whether any part has a gradient to come."""
-        return self.mean.requires_grad or self.root.requires_grad or self.peak.requires_grad
+        return any(t.requires_grad for t in (self.mean, self.root, self.peak) if t is not None)
+
+    @property
+    def top(self) -> Tensor:
+        """w at the mean, nats.  (N,)"""
+        if self.peak is not None:
+            return self.peak
+        return -(self.log_volume() + 0.5 * self.mean.shape[-1] * LOG_2PI).expand(len(self.mean))
 
     def __len__(self) -> int:
         return len(self.mean)
 
     def each(self, change: Callable[[Tensor], Tensor]) -> Quadratic:
         """With `change` made to each of the three."""
-        return Quadratic(change(self.mean), change(self.root), change(self.peak))
+        return Quadratic(change(self.mean), change(self.root), None if self.peak is None else change(self.peak))
 
     def whiten(self, d: Tensor) -> Tensor:
         """R d.  (…, N, L)"""
@@ -69,7 +77,7 @@ class Quadratic:
 
     def at(self, z: Tensor) -> Tensor:
         """w(z).  (…, N, L) → (…, N), nats"""
-        return self.peak - 0.5 * self.whiten(z - self.mean).square().sum(-1)
+        return self.top - 0.5 * self.whiten(z - self.mean).square().sum(-1)
 
     def full(self) -> Tensor:
         """C of the precision C Cᵀ, also where R is diagonal.  (N or 1, L, L)"""
@@ -97,6 +105,8 @@ class Gaussian(Structure):
     def log_partition(self) -> Tensor:
         """ln Z = ln ∫ exp w(z) dz = peak + ½ L ln 2π + ½ ln |covariance|, nats.  (N,)"""
         w = self.log_potentials
+        if w.peak is None:
+            return w.mean.new_zeros(len(w))
         return w.peak + w.log_volume() + 0.5 * w.mean.shape[-1] * LOG_2PI
 
     @property
@@ -133,7 +143,7 @@ class Gaussian(Structure):
     def log_prob(self, z: Tensor) -> Tensor:
         """ln q(z) for z (N, L) or (S, N, L), nats."""
         w = self.log_potentials
-        return w.at(z) - w.peak - w.log_volume() - 0.5 * z.shape[-1] * LOG_2PI
+        return replace(w, peak=None).at(z)
 
     def score(self, log_potentials: Any, z: Tensor) -> Tensor:
         """w(z) of other log-potentials.  (N, L) or (S, N, L) → (N,) or (S, N)"""
@@ -179,7 +189,7 @@ class Gaussian(Structure):
         """The distributions of the items in `index`; what they share stays shared."""
         w = self.log_potentials
         root = w.root if len(w.root) == 1 < len(w) else w.root[index]
-        return type(self)(replace(w, mean=w.mean[index], root=root, peak=w.peak[index]))
+        return type(self)(Quadratic(w.mean[index], root, None if w.peak is None else w.peak[index]))
 
 
 class DiagonalGaussian(Gaussian):
@@ -193,7 +203,13 @@ class DiagonalGaussian(Gaussian):
     @classmethod
     def of(cls, mean: Tensor, log_sd: Tensor) -> DiagonalGaussian:
         """N(mean, sd²), normalised: ln Z = 0.  (N, L), (N or 1, L)"""
-        return cls(_normalized(mean, log_sd))
+        return cls(Quadratic(mean, log_sd))
+
+    def kl_from_standard(self) -> Tensor:
+        """KL(self ‖ N(0, 1)) = ½ Σ (mean² + sd² − 1) − Σ ln sd, nats.   Equation (2).  (N,)"""
+        w = self.log_potentials
+        square = w.mean.square() + (2 * w.root).exp()
+        return (0.5 * (square - 1) - w.root).sum(-1)
 
     @property
     def variance(self) -> Tensor:
@@ -216,15 +232,10 @@ class FullGaussian(Gaussian):
     @classmethod
     def of(cls, mean: Tensor, precision_root: Tensor) -> FullGaussian:
         """N(mean, (C Cᵀ)⁻¹) with C lower-triangular, normalised: ln Z = 0.  (N, L), (N or 1, L, L)"""
-        return cls(_normalized(mean, precision_root))
+        return cls(Quadratic(mean, precision_root))
 
     @property
     def covariance(self) -> Tensor:
         """(C Cᵀ)⁻¹.  (N, L, L)"""
         shared = torch.cholesky_inverse(self.log_potentials.root)
         return shared.expand(len(self.mean), *shared.shape[1:])
-
-
-def _normalized(mean: Tensor, root: Tensor) -> Quadratic:
-    w = Quadratic(mean, root, mean.new_zeros(len(mean)))
-    return replace(w, peak=-(w.log_volume() + 0.5 * mean.shape[-1] * LOG_2PI).expand(len(mean)))

@@ -165,3 +165,20 @@ def test_bad_input_is_named() -> None:
     given = FactorAnalysis(3, 1).assign([1.0, 2.0, 3.0], np.ones((3, 1)), 0.5)
     torch.testing.assert_close(given.covariance, torch.ones(3, 3).double() + 0.5 * torch.eye(3).double())
     assert "factors" in str(ob.plan(given))
+
+
+def test_drawn_cells_have_the_conditional_moments() -> None:
+    import oracles
+
+    model = VECTORS[0].model()
+    row = VECTORS[0].observations().y[:1].clone()
+    row[0, 1:] = math.nan
+    draws = model.sample_missing(row, 40_000, torch.Generator().manual_seed(2))[:, 0]
+    mean, _ = oracles.conditional(model.mean.numpy(), model.covariance.numpy(), row[0].numpy())
+    covariance = model.covariance
+    wanted = covariance[1:, 1:] - covariance[1:, :1] @ covariance[:1, 1:] / covariance[0, 0]
+    error = (wanted.diagonal() / 40_000).sqrt()
+    assert bool(((draws[:, 1:].mean(0) - torch.from_numpy(mean[1:])).abs() < 5 * error).all())
+    spread = ((wanted.square() + wanted.diagonal().outer(wanted.diagonal())) / 40_000).sqrt()
+    assert bool(((torch.cov(draws[:, 1:].T) - wanted).abs() < 5 * spread).all())
+    assert bool((draws[:, 0] == row[0, 0]).all())

@@ -68,6 +68,11 @@ def test_expectations_and_divergence_are_those_of_their_moments(
     # both readings: E_q w + H(q) = ln Z − KL
     torch.testing.assert_close(q.expected(w) + q.entropy, p.log_partition - q.kl(p), **EXACT)
     assert torch.equal(q.kl(q), torch.zeros(N, dtype=torch.float64))
+    if isinstance(q, DiagonalGaussian):
+        nothing = torch.zeros(1, L, dtype=torch.float64)
+        standard = DiagonalGaussian.of(nothing, nothing)
+        torch.testing.assert_close(q.kl_from_standard(), q.kl(standard), **EXACT)
+        torch.testing.assert_close(standard.log_partition, torch.zeros(1, dtype=torch.float64))
 
 
 @pytest.mark.parametrize(("form", "shared"), FORMS)
