@@ -193,10 +193,10 @@ def _by_draws(
     return value, model.by_item(obs, q.entropy).to(torch.float64), evidence, half
 
 
-def log_weights(model: Any, obs: Observations, q: Any, z: Tensor) -> Tensor:
-    """ln p(z, y) − ln q(z) of every item and draw.  (S, R, L) → (S, N) float64, nats"""
+def log_weights(model: Any, obs: Observations, q: Any, z: Tensor, held: bool = False) -> Tensor:
+    """ln p(z, y) − ln q(z) of every item and draw; `held`: q's own parameters get no gradient.  (S, R, L) → (S, N), nats"""
     log_p = model.by_item(obs, model.log_likelihood(obs, z).to(torch.float64))
-    log_q = model.by_item(obs, q.log_prob(z).to(torch.float64))
+    log_q = model.by_item(obs, (q.detach() if held else q).log_prob(z).to(torch.float64))
     found: Tensor = log_p + model.log_prior_of(obs, z) - log_q
     return found
 

@@ -68,7 +68,7 @@ def applied(network: nn.Module, x: Tensor, n_out: int, owner: str, name: str) ->
             f"{owner}: the {name} {type(network).__name__} must return {(*x.shape[:-1], n_out)} for inputs "
             f"{tuple(x.shape)}, got {tuple(out.shape)}."
         )
-    return out
+    return out.to(x.dtype)  # where networks run in a lower precision, sums do not
 
 
 def _linear(n_in: int, n_out: int, generator: torch.Generator | None, dtype: torch.dtype) -> nn.Linear:

@@ -241,7 +241,7 @@ class Climb:
             previous.gap = None if previous.bound is None or evidence is None else evidence - previous.bound
         other = None if here.trained is None or here.trained == here.bound else here.trained / here.weight
         used = self.m_run.latents_in_use(self.obs) if isinstance(self.m_run, SampledSteps) else {}
-        self._append("E", bound, evidence, gap, running=running, trained=other, **used)
+        self._append("E", bound, evidence, gap, running=running, repairs=here.repairs, trained=other, **used)
         if previous is not None and self.algorithm.e_step.rises:
             require_risen(
                 self.algorithm.name, previous, self.trace[-1], self.total_weight, self.model.rounding * here.scale

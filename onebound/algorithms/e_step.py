@@ -111,7 +111,8 @@ class Amortized(EStep):
     climbed is not L but ln (1/K) Σ_k p(z_k, y) / q(z_k) over K = `samples` draws (IWAE-K), for models under a network.
     `recognition`: a network from Observations to a structure; None takes the model's own, or builds one.
     `warm_up`: in so many steps the weight β of all terms but ln p(y | z) rises to 1. `augment`: changes the rows of each
-    batch anew, (y, generator) → y, for instance `ob.data.rebinarized`. What is recorded as L is L, at β = 1, of changed rows.
+    batch anew, (y, generator) → y, for instance `ob.data.rebinarized`. `autocast`: networks in bfloat16, sums not.
+    What is recorded as L is L, at β = 1, of changed rows.
     """
 
     exact_posterior = False
@@ -126,8 +127,10 @@ class Amortized(EStep):
         *,
         warm_up: int = 0,
         augment: Augment | None = None,
+        autocast: bool = False,
     ) -> None:
         self.recognition = recognition
+        self.autocast = bool(autocast)
         self.warm_up, self.augment = whole_number("Amortized", "warm_up", warm_up, 0), augment
         self.samples = whole_number("Amortized", "samples", samples)
         if estimator not in ESTIMATORS:
@@ -165,7 +168,12 @@ class Amortized(EStep):
 
     def arguments(self) -> dict[str, Any]:
         """Samples, estimator and warm-up."""
-        return {"samples": self.samples, "estimator": self.estimator, "warm_up": self.warm_up}
+        return {
+            "samples": self.samples,
+            "estimator": self.estimator,
+            "warm_up": self.warm_up,
+            "autocast": self.autocast,
+        }
 
     def describe(self) -> str:
         sampled = {"score": "score function", "reparameterized": "reparameterised", "importance": "IWAE"}

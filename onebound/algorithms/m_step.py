@@ -36,6 +36,7 @@ class MStep(ABC):
     needs_closed_form: ClassVar[bool] = False
     in_batches: ClassVar[bool] = False  # it can learn from a part of the data at a time
     batch_rows: int | None = None  # items in such a part where nothing is said; None: all
+    on_draws: bool = False  # closed forms are from draws that a pass has gathered, so that mini-batches do not matter
 
     @abstractmethod
     def start(self, model: Model, parameters: list[nn.Parameter], total_weight: float, max_iter: int) -> MStepRun:

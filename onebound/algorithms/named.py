@@ -76,13 +76,16 @@ def VAE(
     estimator: str = "enumerated",
     warm_up: int = 0,
     augment: Augment | None = None,
+    autocast: bool = False,
+    closed_form: bool = False,
 ) -> Algorithm:
     """A recognition network as q; one gradient step moves Ψ and Θ together. See `Amortized` for the estimators.
 
     For a model under a network (`DeepGaussian`) the estimator is "reparameterized" or "importance" (IWAE), in mini-batches.
+    `closed_form`: parts with a closed form keep it; there that is a prior that is a model, on the draws of each pass.
     """
-    e = Amortized(recognition, samples, estimator, warm_up=warm_up, augment=augment)
-    m = Gradient(optimizer, lr=lr)
+    e = Amortized(recognition, samples, estimator, warm_up=warm_up, augment=augment, autocast=autocast)
+    m = Gradient(optimizer, lr=lr, closed_form=closed_form)
     return Algorithm("VAE", e, m, 1000, 1e-10) if m.line_search else Algorithm("VAE", e, m, 2000, 1e-7, 25)
 
 

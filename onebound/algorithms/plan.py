@@ -89,7 +89,7 @@ def under_networks(model: Model, algorithm: Algorithm) -> Algorithm:
         e = copy.copy(e)
         e.estimator = "reparameterized"
     m = copy.copy(algorithm.m_step)
-    m.batch_rows = NETWORK_BATCH
+    m.batch_rows, m.on_draws = NETWORK_BATCH, True
     return replace(algorithm, e_step=e, m_step=m, max_iter=NETWORK_PASSES, tol=0.0)
 
 
@@ -150,7 +150,7 @@ def gradient_from_data(model: Model, algorithm: Algorithm) -> bool:
 def with_batches(algorithm: Algorithm, batch_size: int | None) -> Algorithm:
     """The algorithm as it runs on mini-batches: no line search there."""
     m = algorithm.m_step
-    if batch_size is not None and isinstance(m, Gradient) and m.closed_form:
+    if batch_size is not None and isinstance(m, Gradient) and m.closed_form and not m.on_draws:
         raise InputError(
             f"{algorithm.name}: closed forms need whole passes, got batch_size={batch_size}; on a mini-batch they would "
             "jump to its own optimum. Use ob.EG('adam'), or leave batch_size out."

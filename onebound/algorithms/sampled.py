@@ -6,6 +6,8 @@ through again from where it began, with a look at every term, so that the error 
 
 from __future__ import annotations
 
+import contextlib
+import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from typing import Any
@@ -14,17 +16,22 @@ import torch
 from torch import Tensor, nn
 from torch.optim.adam import adam
 
-from onebound.algorithms.e_step import Amortized
+from onebound.algorithms.e_step import Amortized, Exact
 from onebound.algorithms.latent_use import latent_use
 from onebound.algorithms.m_step import Gradient, MStepRun, Step
 from onebound.algorithms.sweep import Sweep
+from onebound.algorithms.sweep import sweep as sweep_over
+from onebound.bound import log_weights
 from onebound.errors import InputError, NonFinite, Unsupported
 from onebound.observations import Observations
+from onebound.statistics import Statistics
 
 # Of networks in single precision, in the last third of the passes decaying to 1 % (as for all of ours).
 NETWORK_LR = 1e-3
 # Items of which every record says how they use z.
 LOOKED_AT = 500
+# A prior without parameters: after how much of the climb it is fitted, on how many items, from how many starts.
+PRIOR_AFTER, PRIOR_ITEMS, PRIOR_STARTS = 0.1, 20_000, 5
 
 
 class SampledSteps(MStepRun):
@@ -48,6 +55,8 @@ class SampledSteps(MStepRun):
         self.plain = bool((obs.weights == 1).all())
         self.gaps = obs.has_gaps
         self.t = 0
+        self.prior_alone = spec.closed_form and any(p.name == "prior" and p.closed_form for p in model.parts())
+        self.expected: Statistics | None = None  # of the prior, on draws of this pass
         own = None if isinstance(spec.optimizer, str) else spec.optimizer(self.parameters)
         self.optimizer = Moments(self.parameters) if own is None else own
 
@@ -66,13 +75,41 @@ class SampledSteps(MStepRun):
 
         `progress`: how much of the climb's budget is spent, 0 … 1; in the last third the step size decays.
         """
+        repairs = self._start_prior(obs, generator) if progress >= PRIOR_AFTER else ()
+        self.expected = None
         before = self._snapshot(generator)
         rate = (self.spec.lr or NETWORK_LR) * min(1.0, max(3 - 3 * progress, 0.01))
         total, trained, weight = self._steps(obs, size, generator, rate)
         found = Sweep(weight, float(total), float("nan"), float("nan"), trained=float(trained))
         if not (found.bound - found.bound == 0 and self._finite()):
             self._explain(before, obs, size, generator, rate)
+        if self.expected is not None:
+            repairs += tuple(f"prior: {text}" for text in self.model.prior.maximize(self.expected))
+        found.repairs = repairs
         return found
+
+    def _start_prior(self, obs: Observations, generator: torch.Generator | None) -> tuple[str, ...]:
+        """Fit a prior without parameters by EM on a draw of q for each of the first rows, from several starts."""
+        model = self.model
+        if model.prior_started:
+            return ()
+        from onebound.algorithms.fit import fit  # The loop stands above its steps.
+
+        few = self._augmented(obs.head(PRIOR_ITEMS), generator)
+        with torch.no_grad():
+            z = torch.cat([self.e_step.recognition(b).sample(1, generator) for b in few.blocks(model.block_rows)], 1)  # type: ignore[misc]
+        drawn = model.drawn(few, z, few.weights.unsqueeze(0))
+        fit(model.prior, drawn, max_iter=100, restarts=PRIOR_STARTS, init=None, generator=generator)
+        model.prior_started = True
+        return ("prior: N(0, 1) until here, then fitted on draws of q, and trained from there",)
+
+    @torch.no_grad()
+    def _collect(self, obs: Observations, z: Tensor, shares: Tensor | None) -> None:
+        """Add the prior's expected statistics on these draws, each with its share of its item's weight."""
+        weights = obs.weights / len(z) if shares is None else obs.weights * shares
+        drawn = self.model.drawn(obs, z.detach(), weights.expand(len(z), -1))
+        found = sweep_over(self.model.prior, drawn, Exact(), None, statistics=True, backward=False).statistics
+        self.expected = found if self.expected is None or found is None else self.expected + found
 
     def _steps(
         self, obs: Observations, size: int, generator: torch.Generator | None, rate: float, watch: bool = False
@@ -120,12 +157,21 @@ class SampledSteps(MStepRun):
         self, obs: Observations, generator: torch.Generator | None, watch: bool = False
     ) -> tuple[Tensor, Tensor]:
         """The estimate of L of every item, and what is climbed: the same, or with β < 1, or IWAE-K.   Equation (3).  (N,)"""
+        with self._autocast(obs):
+            return self._estimates(obs, generator, watch)
+
+    def _estimates(self, obs: Observations, generator: torch.Generator | None, watch: bool) -> tuple[Tensor, Tensor]:
         q = self.e_step.recognition(obs)  # type: ignore[misc]
         z = q.sample(self.e_step.samples, generator)
         if watch:
             _watch({"q's mean": q.mean, "q's variance": q.variance})
         if self.e_step.estimator == "importance":
-            return importance_weighted(self.model, obs, q, z)
+            log_w = log_weights(self.model, obs, q, z, held=True)
+            if self.prior_alone and self.model.prior_started:
+                self._collect(obs, z, log_w.detach().softmax(0))
+            return importance_weighted(obs, z, log_w)
+        if self.prior_alone and self.model.prior_started:
+            self._collect(obs, z, None)
         parts = self.model.sampled_parts(obs, q, z)
         if watch:
             _watch(parts)
@@ -134,6 +180,11 @@ class SampledSteps(MStepRun):
         bound = fit + others
         beta = self._beta()
         return bound, bound if beta == 1 else fit + beta * others
+
+    def _autocast(self, obs: Observations) -> contextlib.AbstractContextManager[Any]:
+        if not self.e_step.autocast:
+            return contextlib.nullcontext()
+        return torch.autocast(obs.y.device.type, torch.bfloat16)
 
     def _beta(self) -> float:
         """The weight of everything but ln p(y | z): it rises to 1 in `warm_up` steps."""
@@ -150,13 +201,14 @@ class SampledSteps(MStepRun):
     @torch.no_grad()
     def sweep(self, obs: Observations, rows: int, generator: torch.Generator | None) -> Sweep:
         """L of all items by sampling, at the parameters of the moment; ln p(y) is not known."""
+        repairs = self._start_prior(obs, generator)  # the climb has ended before it came to that
         total = torch.zeros((), dtype=torch.float64, device=obs.y.device)
         for block in obs.blocks(rows):
             here = self._augmented(block, generator)
             q = self.e_step.recognition(here)  # type: ignore[misc]
             parts = self.model.sampled_parts(here, q, q.sample(self.e_step.samples, generator))
             total = total + _sum(sum(parts.values()), here.weights)
-        return Sweep(obs.total_weight, float(total), float("nan"), float("nan"))
+        return Sweep(obs.total_weight, float(total), float("nan"), float("nan"), repairs=repairs)
 
     def latents_in_use(self, obs: Observations) -> dict[str, Any]:
         """What a record says of z: active units and KL, on the first items."""
@@ -283,15 +335,13 @@ class Moments:
         )
 
 
-def importance_weighted(model: Any, obs: Observations, q: Any, z: Tensor) -> tuple[Tensor, Tensor]:
+def importance_weighted(obs: Observations, z: Tensor, log_w: Tensor) -> tuple[Tensor, Tensor]:
     """L and ln (1/K) Σ_k p(z_k, y) / q(z_k) of every item; the gradient of the second in Ψ is doubly reparameterised.
 
-    In Θ it is Σ w̃_k ∇ ln p, in Ψ Σ w̃_k² ∂ ln w_k / ∂z_k · ∂z_k / ∂Ψ, with q's own parameters held in ln w.
+    In Θ it is Σ w̃_k ∇ ln p, in Ψ Σ w̃_k² ∂ ln w_k / ∂z_k · ∂z_k / ∂Ψ, with q's own parameters held in `log_w` (K, N).
     Source: Tucker, Lawson, Gu & Maddison 2019, equation 8.
     """
-    log_p = model.by_item(obs, model.log_likelihood(obs, z)) + model.log_prior_of(obs, z)
-    log_w = log_p - model.by_item(obs, q.detach().log_prob(z))  # (K, N)
-    value = log_w.logsumexp(0) - torch.tensor(float(len(z))).log()
+    value = log_w.logsumexp(0) - math.log(len(z))
     if not z.requires_grad:
         return log_w.mean(0), value
     shares = log_w.detach().softmax(0)  # (K, N)

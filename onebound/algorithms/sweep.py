@@ -30,6 +30,7 @@ class Sweep:
     share: float = 0.0  # of all items' weight, as the number of items says it: what gradients are divided by
     trained: float | None = None  # what was climbed in place of L, where that is another number
     statistics: Statistics | None = None
+    repairs: tuple[str, ...] = ()
 
     def add(self, other: Sweep) -> None:
         """Take in another block."""

@@ -58,7 +58,8 @@ class DeepGaussian(Model):
     `likelihood`: a Likelihood, or with `n_features` a name ("gaussian", "network-gaussian", "bernoulli", "poisson",
     "negative-binomial"). `hidden`: sizes of the layers of both networks (tanh), the decoder's in reverse. `encoder`: a module
     (…, features [+ context]) → (…, 2 n_latent); `decoder`: (…, n_latent [+ context]) → (…, likelihood.n_outputs).
-    `prior`: None for N(0, 1), or a model of `n_latent` columns with a tractable evidence; an HMM makes an item a sequence.
+    `prior`: None for N(0, 1), or a model of `n_latent` columns with a tractable evidence; an HMM makes an item a sequence. One
+    without parameters yet is fitted by EM on draws of q after the first tenth of the climb, until when N(0, 1) stands in.
     `context_features`: columns of the context that both networks read besides (conditional VAE), the prior too.
 
     >>> model = DeepGaussian("bernoulli", 2, n_features=4, hidden=(8,))
@@ -96,6 +97,8 @@ class DeepGaussian(Model):
         self.recognition = Encoder(encoder, ell)
         self.decoder = decoder
         self.prior = _with_evidence(prior, ell)
+        self.prior_given = prior is not None and bool(prior.initialized)
+        self.prior_started = self.prior is None or self.prior_given
         self.prior_network: nn.Module | None = None
         if c and prior is None:
             self.prior_network = Encoder(mlp(c, self.hidden[-1:], 2 * ell, generator=generator), ell)
@@ -128,14 +131,30 @@ class DeepGaussian(Model):
 
     def log_prior_of(self, obs: Observations, z: Tensor) -> Tensor:
         """ln p(z) of every item: the evidence of z under the prior.  (S, R, L) → (S, N), nats"""
-        if self.prior is None:
+        if self.active_prior is None:
             each = self._rows_prior(obs, z).log_prob(z)
             return self.by_item(obs, each)
-        n, s = obs.n_items, len(z)
-        lengths = None if obs.lengths is None else obs.lengths.repeat(s)
-        ones = torch.ones(n * s, dtype=torch.float64, device=z.device)
-        drawn = Observations(z.reshape(-1, self.n_latent).to(torch.float64), ones, lengths, checked_by=self.prior)
-        return self.prior.evidence(drawn).reshape(s, n)
+        ones = torch.ones(len(z), obs.n_items, dtype=torch.float64, device=z.device)
+        return self.active_prior.evidence(self.drawn(obs, z, ones)).reshape(ones.shape)
+
+    def drawn(self, obs: Observations, z: Tensor, weights: Tensor) -> Observations:
+        """Draws as the prior's data, item by item and draw by draw.  (S, R, L), (S, N)"""
+        lengths = None if obs.lengths is None else obs.lengths.repeat(len(z))
+        rows = z.reshape(-1, self.n_latent).to(torch.float64)
+        return Observations(rows, weights.reshape(-1), lengths, checked_by=self.prior)
+
+    @property
+    def active_prior(self) -> Model | None:
+        """The model that is the prior, once it has parameters; until then N(0, 1) stands in."""
+        return self.prior if self.prior_started else None
+
+    def get_extra_state(self) -> Tensor:
+        """Whether the prior has parameters, for a file."""
+        return torch.tensor(self.prior_started)
+
+    def set_extra_state(self, state: Tensor) -> None:
+        """As the file says."""
+        self.prior_started = bool(state)
 
     def _rows_prior(self, obs: Observations, z: Tensor) -> DiagonalGaussian:
         """p(z) where it is a Gaussian for each row: N(0, 1), or what the context says."""
@@ -148,10 +167,10 @@ class DeepGaussian(Model):
 
     def prior_moments(self, obs: Observations) -> tuple[Tensor, Tensor]:
         """Mean and variance of the prior by dimension, for each row where a context decides.  (R or 1, L) float64 each"""
-        if self.prior is None:
+        if self.active_prior is None:
             given = self._rows_prior(obs, torch.zeros(1, self.n_latent))
             return given.mean.to(torch.float64), given.variance.to(torch.float64)
-        drawn = self.prior.sample(10_000, torch.Generator().manual_seed(0))[0]
+        drawn = self.active_prior.sample(10_000, torch.Generator().manual_seed(0))[0]
         return drawn.mean(0, keepdim=True), drawn.var(0, keepdim=True)
 
     def by_item(self, obs: Observations, each: Tensor) -> Tensor:
@@ -172,7 +191,7 @@ class DeepGaussian(Model):
     def sampled_parts(self, obs: Observations, q: DiagonalGaussian, z: Tensor) -> dict[str, Tensor]:
         """The terms of L whose sum is its estimate from draws z (S, R, L) of q.   Equation (3).  (N,) each, nats"""
         fit = self.by_item(obs, self.log_likelihood(obs, z).mean(0))
-        if self.prior is None:
+        if self.active_prior is None:
             plain = self.prior_network is None and isinstance(q, DiagonalGaussian)
             divergence = q.kl_from_standard() if plain else q.kl(self._rows_prior(obs, z))
             return {"ln p(y | z)": fit, "−KL(q ‖ p(z))": -self.by_item(obs, divergence)}
@@ -188,7 +207,7 @@ class DeepGaussian(Model):
         return [Latent("z", what, self.n_latent, DiagonalGaussian, False, True)]
 
     def parts(self) -> list[Part]:
-        """Decoder, likelihood and prior; all climb by gradient."""
+        """Decoder, likelihood and prior; the prior may have a closed form, on draws of q."""
 
         def part(name: str, module: nn.Module, what: str) -> Part:
             parameters = list(module.parameters())
@@ -199,9 +218,18 @@ class DeepGaussian(Model):
         found = [part("decoder", self.decoder, "the M step of decoder (a network)")]
         if list(self.likelihood.parameters()):
             found.append(part("likelihood", self.likelihood, "the M step of likelihood (under a network)"))
-        prior = self.prior if self.prior is not None else self.prior_network
-        if prior is not None:
-            found.append(part("prior", prior, "the M step of prior (on draws)"))
+        if self.prior_network is not None:
+            found.append(part("prior", self.prior_network, "the M step of prior (a network)"))
+        if self.prior is not None:
+            inner = self.prior.parts()
+            closed = all(p.closed_form for p in inner)
+            how = (
+                f"{self.prior.title()} on draws of q, after each pass"
+                if closed
+                else "the M step of prior has no closed form."
+            )
+            parameters, size = list(self.prior.parameters()), sum(p.n_parameters for p in inner)
+            found.append(Part("prior", parameters, size, closed, False, how))
         return found
 
     def n_parameters(self) -> int:
@@ -251,16 +279,9 @@ class DeepGaussian(Model):
             decoder = mlp(ell + c, self.hidden[::-1], self.likelihood.n_outputs, generator=generator)
             self.decoder.load_state_dict(decoder.state_dict())
         self.prepare(obs.columns)
-        if self.prior is not None:
-            self._start_prior(self.prior, obs, generator)
+        self.prior_started = self.prior is None or self.prior_given
         self.initialized.fill_(True)
         return self
-
-    def _start_prior(self, prior: Model, obs: Observations, generator: torch.Generator | None) -> None:
-        """The prior starts on draws of N(0, 1), where the encoder starts, shaped like the data's first items."""
-        few = obs.head(2000)
-        z = torch.randn(few.n_rows, self.n_latent, dtype=torch.float64, generator=generator)
-        prior.initialize(Observations.of(z, lengths=few.lengths), generator)
 
     @torch.no_grad()
     def sample(
@@ -276,8 +297,8 @@ class DeepGaussian(Model):
 
     def _prior_draws(self, n: int, generator: torch.Generator | None, context: Tensor | None) -> Tensor:
         like = next(self.decoder.parameters(), torch.zeros(()))
-        if self.prior is not None:
-            return self.prior.sample(n, generator)[0].to(like)
+        if self.active_prior is not None:
+            return self.active_prior.sample(n, generator)[0].to(like)
         if self.prior_network is not None:
             assert context is not None
             drawn: Tensor = self.prior_network(context.to(like.dtype)).sample(1, generator)[0]

@@ -164,7 +164,8 @@ def test_the_doubly_reparameterised_gradient_is_that_of_the_weighted_bound() -> 
     def gradients(doubly: bool, seed: int) -> Tensor:
         q = model.q(obs)
         z = q.sample(5, seeded(seed))
-        value = importance_weighted(model, obs, q, z)[1] if doubly else log_weights(model, obs, q, z).logsumexp(0)
+        w = log_weights(model, obs, q, z, held=doubly)
+        value = importance_weighted(obs, z, w)[1] if doubly else w.logsumexp(0)
         return torch.cat([g.reshape(-1) for g in torch.autograd.grad(value.sum(), parameters)])
 
     ours = torch.stack([gradients(True, s) for s in range(3000)])
@@ -183,8 +184,8 @@ def test_the_value_that_is_climbed_is_the_weighted_bound() -> None:
     obs = model.observe(y)
     q = model.q(obs)
     z = q.sample(5, seeded())
-    value, climbed = importance_weighted(model, obs, q, z)
     w = log_weights(model, obs, q, z)
+    value, climbed = importance_weighted(obs, z, w)
     torch.testing.assert_close(climbed, w.logsumexp(0) - math.log(5))
     torch.testing.assert_close(value, w.mean(0))
 
@@ -305,6 +306,96 @@ def test_what_is_no_prior_is_refused() -> None:
         DeepGaussian("gaussian", 2, n_features=3, prior=Mixture(ob.emissions.Gaussian(2, 3)))
 
 
+def three_clouds(n: int = 300) -> tuple[Tensor, Tensor]:
+    """Rows about three centres in the plane, mapped linearly to D columns."""
+    rng = np.random.default_rng(5)
+    label = torch.arange(n) % 3
+    centres = torch.tensor([[0.0, 6.0], [5.0, -3.0], [-5.0, -3.0]])
+    z = centres[label] + torch.from_numpy(rng.normal(size=(n, 2))).float()
+    return z @ torch.from_numpy(rng.normal(size=(2, D))).float() + 0.3 * torch.randn(n, D, generator=seeded()), label
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"closed_form": True}, {"estimator": "importance", "samples": 3, "closed_form": True}]
+)
+def test_a_prior_without_parameters_starts_on_draws_of_q(options: dict[str, object]) -> None:
+    y, label = three_clouds()
+    model = DeepGaussian(
+        "gaussian", 2, n_features=D, hidden=(16,), prior=Mixture(ob.emissions.Gaussian(3, 2)), generator=seeded(1)
+    )
+    assert not model.prior_started
+    assert model.active_prior is None
+    fit = ob.fit(model, y, ob.VAE(lr=5e-3, **options), batch_size=50, max_iter=60, generator=seeded(2))
+    assert model.prior_started
+    assert [text for text in fit.repairs if text.startswith("prior: N(0, 1) until here")] == [
+        "prior: N(0, 1) until here, then fitted on draws of q, and trained from there (iteration 7)"
+    ]
+    found = model.prior.posterior(model.encode(y).mean.double()).argmax
+    table = torch.zeros(3, 3).index_put((label, found), torch.ones(len(y)), accumulate=True)
+    assert float(table.max(1).values.sum()) / len(y) > 0.95
+    plain = DeepGaussian("gaussian", 2, n_features=D, hidden=(16,), generator=seeded(1))
+    ob.fit(plain, y, ob.VAE(lr=5e-3), batch_size=50, max_iter=60, generator=seeded(2))
+    mine, other = (ob.bound(m, y, samples=100, generator=seeded()).mean()["evidence"] for m in (model, plain))
+    assert mine > other + 0.3
+    how = next(row for row in fit.plan.rows if row["name"] == "prior")
+    assert ("closed form" in how["step"]) == ("closed_form" in options)
+
+
+def test_the_closed_form_of_a_prior_is_its_m_step_on_the_draws_of_the_pass() -> None:
+    y, _ = three_clouds(60)
+    prior = mixture_prior()
+    model = DeepGaussian("gaussian", 2, n_features=D, hidden=(4,), prior=prior, generator=seeded(1))
+    assert model.prior_started  # it came with parameters
+    alone = Mixture(ob.emissions.Gaussian(3, L))
+    alone.load_state_dict(prior.state_dict())
+    drawn: list[Tensor] = []
+    sample = DiagonalGaussian.sample
+
+    def spy(self: DiagonalGaussian, *args: object) -> Tensor:
+        z = sample(self, *args)
+        drawn.append(z.detach())
+        return z
+
+    DiagonalGaussian.sample = spy
+    try:
+        ob.fit(model, y, ob.VAE(closed_form=True, samples=2), batch_size=25, max_iter=1, generator=seeded(2))
+    finally:
+        DiagonalGaussian.sample = sample
+    z = torch.cat([d.reshape(-1, 2) for d in drawn[:3]]).double()  # the pass; then comes the last evaluation
+    assert len(z) == 120
+    alone.maximize(alone.statistics(alone.observe(z), alone.posterior(z)))
+    torch.testing.assert_close(prior.emission.mean, alone.emission.mean, rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(prior.weights, alone.weights, rtol=1e-9, atol=1e-9)
+
+
+def test_an_hmm_starts_on_draws_too_and_closed_forms_are_left_to_those_who_ask() -> None:
+    y, _ = three_clouds(120)
+    model = DeepGaussian(
+        "gaussian", 2, n_features=D, hidden=(8,), prior=HMM(ob.emissions.Gaussian(3, 2)), generator=seeded(1)
+    )
+    obs = ob.Observations.of(y, lengths=[40, 40, 40])
+    fit = ob.fit(model, obs, ob.VAE(lr=5e-3, closed_form=True), batch_size=1, max_iter=12, generator=seeded(2))
+    assert model.prior_started
+    assert fit.n_items == 3
+    # the states follow each other as the rows did: 0, 1, 2, 0, 1, 2, …
+    assert float(model.prior.transition_matrix.max(1).values.min()) > 0.6
+    short = DeepGaussian("gaussian", 2, n_features=D, hidden=(8,), prior=HMM(ob.emissions.Gaussian(3, 2)))
+    ob.fit(short, obs, ob.VAE(), max_iter=0, generator=seeded(2))
+    assert short.prior_started
+
+
+def test_networks_in_bfloat16_and_sums_that_are_not() -> None:
+    y, _ = three_clouds(120)
+    bounds = []
+    for autocast in (False, True):
+        model = DeepGaussian("gaussian", 2, n_features=D, hidden=(8,), generator=seeded(1))
+        fit = ob.fit(model, y, ob.VAE(autocast=autocast), batch_size=40, max_iter=10, generator=seeded(2))
+        assert all(p.dtype == torch.float32 for p in model.parameters())
+        bounds.append(fit.bound)
+    assert bounds[0] != bounds[1]
+    assert bounds[0] == pytest.approx(bounds[1], abs=0.1)
+
+
 # --- the climb ---------------------------------------------------------------------------------------------------------
 
 
@@ -375,12 +466,13 @@ def test_training_on_missing_cells_and_weights() -> None:
 
 
 @pytest.mark.parametrize("options", [{}, {"estimator": "importance", "samples": 3, "warm_up": 5}])
-@pytest.mark.parametrize("kind", ["none", "mixture"])
+@pytest.mark.parametrize("kind", ["none", "mixture", "fresh"])
 def test_interrupted_and_resumed_is_uninterrupted(options: dict[str, object], kind: str, tmp_path: Path) -> None:
     y = truth().sample(60, seeded(7))[0]
 
     def model() -> DeepGaussian:
-        prior = mixture_prior() if kind == "mixture" else None
+        new = Mixture(ob.emissions.Gaussian(2, L))
+        prior = {"none": None, "mixture": mixture_prior(), "fresh": new}[kind]
         return DeepGaussian("gaussian", L, n_features=D, hidden=(4,), prior=prior, generator=seeded(1))
 
     def run(into: DeepGaussian, **more: object) -> ob.Fit:
