@@ -75,7 +75,7 @@ CASES: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
     "unknown estimator": (
         lambda: ob.VAE(estimator="reinforce"),
         InputError,
-        "one of enumerated, score, reparameterized, got 'reinforce'",
+        "one of enumerated, score, reparameterized, importance, got 'reinforce'",
     ),
     "reparameterized": (
         lambda: ob.plan(ob.models.Mixture(ob.emissions.Poisson(2, 1)), ob.VAE(estimator="reparameterized")),

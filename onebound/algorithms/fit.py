@@ -13,7 +13,7 @@ from onebound.algorithms.climb import Climb, Limits, climb_together
 from onebound.algorithms.m_step import ClosedForm, Gradient
 from onebound.algorithms.named import Algorithm, OnlineEM
 from onebound.algorithms.online import fit_batches
-from onebound.algorithms.plan import Plan, plan, resolve, with_batches
+from onebound.algorithms.plan import Plan, passes_over, plan, resolve, with_batches
 from onebound.algorithms.result import Fit, number
 from onebound.algorithms.stepwise import Stepwise
 from onebound.algorithms.trace import Record
@@ -75,6 +75,7 @@ def fit(
     obs = observed(model, y, resolved, generator)
     chosen = with_batches(resolved, batch_size)
     batch_size = chosen.m_step.batch_rows if batch_size is None else batch_size
+    max_iter = passes_over(chosen, obs.n_items, batch_size) if max_iter is None else max_iter
     limits = limits_of(chosen, max_iter, tol, max_seconds)
     whole_number("fit", "restarts", restarts)
     if batch_size is not None:

@@ -14,8 +14,9 @@ from onebound.emissions.base import Part
 from onebound.errors import InputError, NoClosedForm, NoExactPosterior, OneboundError, Unsupported
 from onebound.models.base import Model
 
-# What a model under a network is trained with where nothing is said: items in a mini-batch, passes over the data.
-NETWORK_BATCH, NETWORK_PASSES = 128, 100
+# What a model under a network is trained with where nothing is said: items in a mini-batch, passes over the data, and steps,
+# of which few items would make too few in so many passes.
+NETWORK_BATCH, NETWORK_PASSES, NETWORK_STEPS = 128, 100, 5000
 
 
 @dataclass(frozen=True)
@@ -91,6 +92,13 @@ def under_networks(model: Model, algorithm: Algorithm) -> Algorithm:
     m = copy.copy(algorithm.m_step)
     m.batch_rows, m.on_draws = NETWORK_BATCH, True
     return replace(algorithm, e_step=e, m_step=m, max_iter=NETWORK_PASSES, tol=0.0)
+
+
+def passes_over(algorithm: Algorithm, n_items: int, batch_size: int | None) -> int:
+    """How many passes a climb takes at most where nothing is said; of few items more, so that networks get their steps."""
+    if not algorithm.m_step.on_draws:
+        return algorithm.max_iter
+    return max(algorithm.max_iter, -(-NETWORK_STEPS // -(-n_items // (batch_size or NETWORK_BATCH))))
 
 
 def _first_that_works(model: Model) -> Algorithm:

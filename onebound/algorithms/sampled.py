@@ -31,7 +31,7 @@ NETWORK_LR = 1e-3
 # Items of which every record says how they use z.
 LOOKED_AT = 500
 # A prior without parameters: after how much of the climb it is fitted, on how many items, from how many starts.
-PRIOR_AFTER, PRIOR_ITEMS, PRIOR_STARTS = 0.1, 20_000, 5
+PRIOR_AFTER, PRIOR_ITEMS, PRIOR_STARTS = 0.25, 20_000, 5
 
 
 class SampledSteps(MStepRun):

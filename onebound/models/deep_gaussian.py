@@ -59,7 +59,7 @@ class DeepGaussian(Model):
     "negative-binomial"). `hidden`: sizes of the layers of both networks (tanh), the decoder's in reverse. `encoder`: a module
     (…, features [+ context]) → (…, 2 n_latent); `decoder`: (…, n_latent [+ context]) → (…, likelihood.n_outputs).
     `prior`: None for N(0, 1), or a model of `n_latent` columns with a tractable evidence; an HMM makes an item a sequence. One
-    without parameters yet is fitted by EM on draws of q after the first tenth of the climb, until when N(0, 1) stands in.
+    without parameters yet is fitted by EM on draws of q after a quarter of the climb, until when N(0, 1) stands in.
     `context_features`: columns of the context that both networks read besides (conditional VAE), the prior too.
 
     >>> model = DeepGaussian("bernoulli", 2, n_features=4, hidden=(8,))

@@ -46,7 +46,7 @@ class LinearGaussian(Model):
         super().__init__()
         name = type(self).__name__
         self.n_features = whole_number(name, "n_features", n_features)
-        self.n_latent = whole_number(name, "n_latent", n_latent)
+        self.n_latent = whole_number(name, "n_latent", n_latent, 0)
         if self.n_latent > self.n_features:
             raise InputError(
                 f"{name}: n_latent must be at most the {self.n_features} columns, got {n_latent}. More factors than columns "
@@ -177,7 +177,7 @@ class LinearGaussian(Model):
         outer = (self.loadings.unsqueeze(-1) * self.loadings.unsqueeze(-2)).flatten(1)  # (D, L²)
         p = (patterns / psi) @ outer
         eye = torch.eye(self.n_latent, dtype=p.dtype, device=p.device)
-        root, failed = torch.linalg.cholesky_ex(p.reshape(-1, self.n_latent, self.n_latent) + eye)
+        root, failed = torch.linalg.cholesky_ex(p.reshape(len(p), self.n_latent, self.n_latent) + eye)
         if bool(failed.any()):
             raise NonFinite(
                 f"{type(self).__name__}: the precision 1 + WᵀΨ⁻¹W of z must be finite and positive, and is not, for noise "
@@ -320,9 +320,10 @@ class LinearGaussian(Model):
         moments = Moments.of((self._standard(block)[0], block.weights) for block in obs.blocks(self.block_rows))
         covariance = moments.scatter / moments.weight
         values, axes = torch.linalg.eigh(covariance)  # ascending
-        top, rest = values[-self.n_latent :].flip(0), values[: self.n_features - self.n_latent]
+        left = self.n_features - self.n_latent
+        top, rest = values[left:].flip(0), values[:left]
         base = rest.mean() if len(rest) else torch.zeros(())
-        self.loadings.copy_(axes[:, -self.n_latent :].flip(1) * (top - base).clamp_min(0.0).sqrt())
+        self.loadings.copy_(axes[:, left:].flip(1) * (top - base).clamp_min(0.0).sqrt())
         return covariance.diagonal() - self.loadings.square().sum(-1)
 
     def _drawn(self, generator: torch.Generator | None) -> Tensor:

@@ -1,4 +1,4 @@
-"""A pytest plugin: scikit-learn's tests get onebound's GaussianMixture, because it is swapped in before they import it.
+"""A pytest plugin: scikit-learn's tests get onebound's classes, because they are swapped in before they import them.
 
 Importing this file does nothing, for whoever looks for doctests imports it too: there, the peer must stay the peer.
 """
@@ -7,9 +7,11 @@ import pytest
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Swap the class, in the process that was started with `-p swapped_class`."""
+    """Swap the classes, in the process that was started with `-p swapped_class`."""
+    import sklearn.decomposition
     import sklearn.mixture
 
-    from onebound.estimators import GaussianMixture
+    from onebound.estimators import FactorAnalysis, GaussianMixture
 
     sklearn.mixture.GaussianMixture = GaussianMixture
+    sklearn.decomposition.FactorAnalysis = FactorAnalysis

@@ -8,7 +8,15 @@ from foreign_tests import outcomes
 from sklearn.base import BaseEstimator
 from sklearn.utils.estimator_checks import check_estimator
 
-from onebound.estimators import BernoulliMixture, GaussianMixture, LatentClass, MixedMixture, PoissonMixture
+from onebound.estimators import (
+    VAE,
+    BernoulliMixture,
+    FactorAnalysis,
+    GaussianMixture,
+    LatentClass,
+    MixedMixture,
+    PoissonMixture,
+)
 
 LEAST = (
     68  # what must pass, of the 77 tests that run without optional packages (scikit-learn's own class passes them all)
@@ -37,6 +45,15 @@ def test_scikit_learns_own_tests_fail_only_where_they_reach_for_private_parts(tm
     assert passed >= LEAST
 
 
+def test_scikit_learns_own_test_of_factor_analysis(tmp_path: Path) -> None:
+    seen = outcomes(tmp_path, "sklearn.decomposition.tests.test_factor_analysis", "swapped_class")
+    assert set(seen.values()) == {"passed"}
+
+
+# Gradient steps on mini-batches: a row of weight 2 comes once, two rows come at different times.
+STOCHASTIC = {"check_sample_weight_equivalence_on_dense_data"}
+
+
 @pytest.mark.parametrize(
     "estimator",
     [
@@ -47,6 +64,10 @@ def test_scikit_learns_own_tests_fail_only_where_they_reach_for_private_parts(tm
         LatentClass(fractions="floor"),
         PoissonMixture(fractions="floor"),
         MixedMixture(),
+        FactorAnalysis(),
+        FactorAnalysis(missing="marginalize"),
+        VAE(hidden=(8,), max_iter=2),
+        VAE(hidden=(8,), max_iter=2, prior_components=2, missing="marginalize"),
     ],
     ids=lambda estimator: f"{type(estimator).__name__}-{estimator.missing}",
 )
@@ -56,5 +77,5 @@ def test_an_estimator_passes_scikit_learns_checks_without_exceptions(estimator: 
         warnings.simplefilter("ignore")
         results = check_estimator(estimator, on_fail=None, on_skip=None)
     failed = {check["check_name"]: check["exception"] for check in results if check["status"] in ("failed", "xfail")}
-    assert failed == {}
+    assert set(failed) == (STOCHASTIC if isinstance(estimator, VAE) else set()), failed
     assert sum(check["status"] == "passed" for check in results) >= 40  # as many as scikit-learn's own class

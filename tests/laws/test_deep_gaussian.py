@@ -328,7 +328,7 @@ def test_a_prior_without_parameters_starts_on_draws_of_q(options: dict[str, obje
     fit = ob.fit(model, y, ob.VAE(lr=5e-3, **options), batch_size=50, max_iter=60, generator=seeded(2))
     assert model.prior_started
     assert [text for text in fit.repairs if text.startswith("prior: N(0, 1) until here")] == [
-        "prior: N(0, 1) until here, then fitted on draws of q, and trained from there (iteration 7)"
+        "prior: N(0, 1) until here, then fitted on draws of q, and trained from there (iteration 16)"
     ]
     found = model.prior.posterior(model.encode(y).mean.double()).argmax
     table = torch.zeros(3, 3).index_put((label, found), torch.ones(len(y)), accumulate=True)
@@ -414,6 +414,15 @@ def test_a_linear_vae_reaches_what_factor_analysis_does() -> None:
     assert found["bound"] == pytest.approx(top, abs=0.05)  # rotated so that the posterior is diagonal
     assert fit.bound == pytest.approx(found["bound"], abs=0.1)
     assert fit.trace[-1].active_units == 2
+
+
+def test_few_items_get_more_passes() -> None:
+    y = truth().sample(40, seeded(7))[0]
+    model = DeepGaussian("gaussian", L, n_features=D, hidden=(), generator=seeded(1))
+    fit = ob.fit(model, y, batch_size=8, generator=seeded(), callbacks=[lambda r: r.iteration == 2])
+    assert fit.climb is not None
+    assert fit.climb.limits.max_iter == 1000  # of 5 steps each
+    assert ob.fit(model, y, max_iter=3, generator=seeded()).trace[-1].passes == 4  # the last one only looks
 
 
 def test_what_is_climbed_in_place_of_the_bound_is_logged_beside_it() -> None:
