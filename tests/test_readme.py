@@ -12,11 +12,13 @@ README = (Path(__file__).parent.parent / "README.md").read_text()
 
 def test_the_python_of_the_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    (code,) = re.findall(r"```python\n(.*?)```", README, re.S)
+    first, vae = re.findall(r"```python\n(.*?)```", README, re.S)
     names: dict[str, object] = {}
-    exec(compile(code, "README.md", "exec"), names)
+    exec(compile(first, "README.md", "exec"), names)
     assert (tmp_path / "faithful.safetensors").exists()
     assert names["fit"].gap == 0.0
+    exec(compile(vae, "README.md", "exec"), names)
+    assert names["fit"].algorithm == "VAE"
 
 
 def test_the_commands_of_the_readme_are_the_shells() -> None:

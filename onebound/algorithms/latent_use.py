@@ -62,7 +62,8 @@ class LatentUse:
                 f"The aggregated posterior is not where the prior is (dimension {int(far.nonzero()[0])}): draws will not look "
                 "like the data. Train longer, or let a prior learn it: prior=Mixture(...)."
             )
-        return f"All {self.size} dimensions are used, and the aggregated posterior is where the prior is."
+        used = "The one dimension is" if self.size == 1 else f"All {self.size} dimensions are"
+        return f"{used} used, and the aggregated posterior is where the prior is."
 
     def __str__(self) -> str:
         return (
