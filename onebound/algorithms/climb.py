@@ -21,6 +21,7 @@ from onebound.algorithms.plan import gradient_from_data
 from onebound.algorithms.sampled import SampledSteps
 from onebound.algorithms.sweep import Sweep, exact_sweeps, sweep, threads_for
 from onebound.algorithms.trace import Record, fallen, flat, require_risen
+from onebound.errors import InputError
 from onebound.models.base import Model
 from onebound.observations import Observations
 from onebound.recognition import recognition_for
@@ -334,6 +335,12 @@ class Climb:
         moved = [p for part in self.model.parts() if not (keep and part.closed_form) for p in part.parameters]
         moved = moved + self._recognition_parameters()
         if isinstance(e, Amortized) and isinstance(m, Gradient) and not self.model.latents()[0].exact_posterior:
+            steps = self.limits.max_iter * -(-self.obs.n_items // (self.batch_size or self.obs.n_items))
+            if e.warm_up and e.warm_up >= steps:
+                raise InputError(
+                    f"VAE: warm_up must end before the fit does, got {e.warm_up} of {steps} steps: what is climbed would never "
+                    "be L. Lower warm_up, or raise max_iter."
+                )
             return SampledSteps(self.model, e, m, moved, self.obs)
         run = m.start(self.model, moved, self.total_weight, self.limits.max_iter)
         run.backward = self.backward

@@ -15,7 +15,7 @@ import onebound as ob
 from onebound.algorithms.sampled import importance_weighted
 from onebound.bound import log_weights
 from onebound.emissions.likelihoods import FLOOR, BernoulliLikelihood, GaussianLikelihood
-from onebound.errors import InputError, NoExactPosterior, NonFinite, Unsupported
+from onebound.errors import InputError, NoExactPosterior, NonFinite, StoreError, Unsupported
 from onebound.models import HMM, DeepGaussian, FactorAnalysis, Mixture
 from onebound.structures.gaussian import DiagonalGaussian
 
@@ -540,6 +540,8 @@ def test_a_model_file_is_the_model(tmp_path: Path) -> None:
                 ob.load(tmp_path / "m")
             other = ob.load(tmp_path / "m", into=linear(truth(correlated=True)))
             assert torch.equal(other.encode(y).mean, model.encode(y).mean)
+        with pytest.raises(StoreError, match="do not fit its DeepGaussian"):
+            ob.load(tmp_path / "m", into=DeepGaussian("gaussian", L, n_features=D, hidden=(5, 3)))
         for (name, a), b in zip(model.state_dict().items(), other.state_dict().values(), strict=True):
             assert a.dtype == b.dtype, name
             assert torch.equal(a, b), name
@@ -593,6 +595,8 @@ def test_bad_input_is_named() -> None:
         DeepGaussian("bernouli", L, n_features=3)
     with pytest.raises(InputError, match="line search needs an exact L"):
         ob.fit(table, y, ob.VAE(optimizer="lbfgs"))
+    with pytest.raises(InputError, match="got 40 of 20 steps"):
+        ob.fit(table, y.repeat(40, 1), ob.VAE(warm_up=40), batch_size=20, max_iter=2)
     with pytest.raises(InputError, match="is exact"):
         ob.gap_report(truth(), data())
     with pytest.raises(Unsupported, match="nothing to weight"):
