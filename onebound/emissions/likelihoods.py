@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from onebound.emissions.gaussian_base import LOG_2PI
-from onebound.errors import InputError, did_you_mean, whole_number
+from onebound.errors import InputError, Unsupported, did_you_mean, whole_number
 from onebound.observations import Columns, Observations
 
 # Least variance, in units of a column's: an exact copy of a pixel would have no bound.
@@ -390,6 +390,80 @@ class CategoricalLikelihood(Likelihood):
         return {"n_symbols": list(self.n_symbols)}
 
 
+class ModelLikelihood(Likelihood):
+    """p(y | out) = the evidence of a model that reads the `n_context` outputs as its context: its own z is summed exactly.
+
+    `model`: one over rows, for instance a Mixture of NeuralGaussian. With `decoder=nn.Identity()` it reads z itself.
+    """
+
+    discrete = False
+    location: Tensor
+    scale: Tensor
+
+    def __init__(self, model: Any, n_context: int) -> None:
+        n_features = getattr(model, "n_features", None) or model.emission.n_features
+        super().__init__(n_features)
+        self.model = model
+        self.n_context = whole_number("ModelLikelihood", "n_context", n_context)
+        self.register_buffer("location", torch.zeros(n_features))
+        self.register_buffer("scale", torch.ones(n_features))
+
+    @property
+    def n_outputs(self) -> int:
+        """Columns of the model's context."""
+        return self.n_context
+
+    def log_prob(self, y: Tensor, out: Tensor, gaps: bool = False) -> Tensor:
+        """The model's evidence.  (R, D), (…, R, C) → (…, R), nats"""
+        shape = out.shape[:-1]
+        rows = y.expand(*shape, y.shape[-1]).reshape(-1, y.shape[-1])
+        found: Tensor = self.model.evidence(self._observed(rows, out.reshape(-1, self.n_context)))
+        return found.reshape(shape)
+
+    def _observed(self, y: Tensor, out: Tensor) -> Observations:
+        weights = torch.ones(len(y), dtype=torch.float64, device=y.device)
+        return Observations(y, weights, context=out, checked_by=self.model)
+
+    def cells(self, y: Tensor, out: Tensor) -> Tensor:
+        """Refused: columns may depend on each other."""
+        raise InputError("ModelLikelihood: its columns are not independent given z. Use log_prob.")
+
+    def _blank(self, out: Tensor) -> Observations:
+        flat = out.reshape(-1, self.n_context)
+        return self._observed(torch.full((len(flat), self.n_features), torch.nan, dtype=torch.float64), flat)
+
+    def mean(self, out: Tensor) -> Tensor:
+        """E y, the model's own.  (…, D)"""
+        found: Tensor = self.model.impute(self._blank(out))
+        return found.reshape(*out.shape[:-1], self.n_features)
+
+    def sample(self, out: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """The model's own draw.  (…, D)"""
+        found: Tensor = self.model.sample_missing(self._blank(out), 1, generator)
+        return found.reshape(*out.shape[:-1], self.n_features)
+
+    def bias(self, columns: Columns) -> Tensor:
+        """0.  (C,)"""
+        return torch.zeros(self.n_context)
+
+    @torch.no_grad()
+    def prepare(self, columns: Columns) -> None:
+        """Units of the columns, the model's too."""
+        self.location.copy_(columns.mean)
+        self.scale.copy_(torch.where(columns.variance > 0, columns.variance, 1.0).sqrt())
+        self.model.prepare(columns)
+
+    def features(self, y: Tensor) -> Tensor:
+        """Standardised.  (R, D)"""
+        return ((y.to(self.location.dtype) - self.location) / self.scale).nan_to_num(nan=0.0)
+
+    def config(self) -> dict[str, Any]:
+        """Unsupported: the model holds a network of the user's own."""
+        raise Unsupported(
+            "ModelLikelihood: a file cannot describe a model with a network of your own. Save model.state_dict()."
+        )
+
+
 LIKELIHOODS: dict[str, type[Likelihood]] = {
     "gaussian": GaussianLikelihood,
     "network-gaussian": NetworkGaussianLikelihood,
@@ -410,5 +484,6 @@ def likelihood_from(name: str, config: dict[str, Any]) -> Likelihood:
 
 
 def name_of(likelihood: Likelihood) -> str:
-    """Its name in LIKELIHOODS."""
-    return next(name for name, cls in LIKELIHOODS.items() if cls is type(likelihood))
+    """Its name in LIKELIHOODS, else that of its class."""
+    kind = type(likelihood)
+    return next((name for name, cls in LIKELIHOODS.items() if cls is kind), kind.__name__)

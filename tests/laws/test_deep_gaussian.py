@@ -14,7 +14,7 @@ from torch import Tensor, nn
 import onebound as ob
 from onebound.algorithms.sampled import importance_weighted
 from onebound.bound import log_weights
-from onebound.emissions.likelihoods import FLOOR, BernoulliLikelihood, GaussianLikelihood
+from onebound.emissions.likelihoods import FLOOR, BernoulliLikelihood, GaussianLikelihood, ModelLikelihood
 from onebound.errors import InputError, NoExactPosterior, NonFinite, StoreError, Unsupported
 from onebound.models import HMM, DeepGaussian, FactorAnalysis, Mixture
 from onebound.structures.gaussian import DiagonalGaussian
@@ -457,6 +457,24 @@ def test_networks_of_your_own_a_context_and_images() -> None:
         given.encode(y)
     with pytest.raises(InputError, match="context of 5 rows, got None"):
         given.sample(5)
+
+
+def test_a_model_that_takes_a_context_is_a_likelihood() -> None:
+    torch.manual_seed(0)
+    inner = Mixture(ob.emissions.NeuralGaussian(nn.Linear(L, 2 * D), 2, D))
+    model = DeepGaussian(ModelLikelihood(inner, L), L, hidden=(8,), decoder=nn.Identity(), generator=seeded(1))
+    y, _ = three_clouds(120)
+    fit = ob.fit(model, y, ob.VAE(lr=1e-2), batch_size=40, max_iter=30, generator=seeded(2))
+    e_records = [r.bound for r in fit.trace if r.after == "E"]
+    assert e_records[-1] > e_records[0] + 1
+    obs = model.observe(y)
+    z = model.q(obs).sample(2, seeded())
+    found = model.log_likelihood(obs, z)
+    own = inner.evidence(ob.Observations.of(y, context=z[1].detach()))
+    torch.testing.assert_close(found[1].detach(), own.detach(), rtol=1e-12, atol=1e-12)
+    assert model.reconstruct(y).shape == (120, D)
+    assert model.sample(5, seeded())[0].shape == (5, D)
+    assert math.isfinite(ob.gap_report(model, y[:10], samples=20, steps=3, generator=seeded()).gap)
 
 
 def test_training_on_missing_cells_and_weights() -> None:
