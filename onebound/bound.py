@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from onebound.errors import InputError, whole_number
+from onebound.errors import InputError, InputTypeError, whole_number
 from onebound.numerics import INF
 from onebound.observations import Observations, weighted_total
 
@@ -130,8 +130,9 @@ def bound(model: Any, y: Any, q: Any = None, *, samples: int = 1000, generator: 
     tensor([-0.6931, -0.6931], dtype=torch.float64)
     """
     obs: Observations = model.observe(y)
-    pick = _picker(q, obs.n_items)
-    if not all(latent.exact_posterior for latent in model.latents()):
+    sampled = not all(latent.exact_posterior for latent in model.latents())
+    pick = _picker(q, obs, by_row=sampled)
+    if sampled:
         return _estimated(model, obs, pick, samples, generator)
     parts, start = [], 0
     for block in obs.blocks(model.block_rows):
@@ -160,7 +161,7 @@ def _estimated(
     for block in obs.blocks(min(model.block_rows, 200)):
         q = model.q(block) if pick is None else pick(block, start, None)
         found.append((*_by_draws(model, block, q, samples, generator), block.weights))
-        start += block.n_items
+        start += block.n_rows
     value, entropy, evidence, half, weights = (torch.cat(each) for each in zip(*found, strict=True))
     return Bound(
         value - entropy,
@@ -221,8 +222,17 @@ def bracket(
     ['lower', 'lower_error', 'upper', 'upper_error', 'width_error']
     """
     whole_number("bracket", "n", n, 2)
+    whole_number("bracket", "samples", samples)
+    if all(latent.exact_posterior for latent in model.latents()):
+        raise InputError(f"bracket: ln p(y) of a {type(model).__name__} is exact. Use model.evidence(y).")
+    if getattr(model, "context_features", 0):
+        raise InputError(
+            "bracket: expected items that need no context. Use ob.bound(model, Observations.of(y, context=x))."
+        )
     y, made_by = model.sample(n, generator)
     obs = model.observe(y)
+    if obs.n_items != n:
+        raise InputError("bracket: expected a model of rows, got one of sequences. Use ob.bound(model, y).")
     lower, upper = [], []
     start = 0
     for block in obs.blocks(200):
@@ -249,15 +259,20 @@ def bracket(
     }
 
 
-def _picker(q: Any, n_items: int) -> Callable[[Observations, int, Any], Any] | None:
+def _picker(q: Any, obs: Observations, by_row: bool) -> Callable[[Observations, int, Any], Any] | None:
     if q is None:
         return None
+    if not callable(q) and not hasattr(q, "log_potentials"):
+        raise InputTypeError(
+            f"bound: q must be None, a recognition network or a Posterior over all items, got {type(q).__name__}."
+        )
     if callable(q):
         # A network cannot know what the model forbids; a given Posterior is taken at its word.
         return lambda block, start, exact: q(block) if exact is None else q(block).restrict(exact.log_potentials)
-    if len(q.log_potentials) != n_items:
-        raise InputError(f"bound: q must cover the {n_items} items of y, got {len(q.log_potentials)}.")
-    return lambda block, start, exact: q.select(slice(start, start + block.n_items))
+    what, size = ("rows", obs.n_rows) if by_row else ("items", obs.n_items)
+    if len(q.log_potentials) != size:
+        raise InputError(f"bound: q must cover the {size} {what} of y, got {len(q.log_potentials)}.")
+    return lambda block, start, exact: q.select(slice(start, start + (block.n_rows if by_row else block.n_items)))
 
 
 @torch.no_grad()

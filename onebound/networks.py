@@ -58,11 +58,16 @@ def applied(network: nn.Module, x: Tensor, n_out: int, owner: str, name: str) ->
     """network(x), or InputError naming the network and both shapes where the result is not (…, n_out)."""
     try:
         out: Tensor = network(x)
-    except RuntimeError as error:
+    except (RuntimeError, ValueError) as error:
         raise InputError(
             f"{owner}: the {name} {type(network).__name__} cannot take inputs of shape {tuple(x.shape)}: "
             f"{str(error).splitlines()[0]}. It must map (…, {x.shape[-1]}) to (…, {n_out})."
         ) from error
+    if not isinstance(out, Tensor):
+        raise InputError(
+            f"{owner}: the {name} {type(network).__name__} must return a tensor {(*x.shape[:-1], n_out)}, got "
+            f"{type(out).__name__}."
+        )
     if out.shape != (*x.shape[:-1], n_out):
         raise InputError(
             f"{owner}: the {name} {type(network).__name__} must return {(*x.shape[:-1], n_out)} for inputs "

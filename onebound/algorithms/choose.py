@@ -11,7 +11,7 @@ import torch
 
 from onebound.algorithms.fit import fit
 from onebound.algorithms.result import Fit
-from onebound.errors import InputError, did_you_mean
+from onebound.errors import InputError, NoExactPosterior, did_you_mean
 from onebound.models.base import Model
 from onebound.observations import Observations, weighted_total
 from onebound.streamed import Streamed
@@ -114,6 +114,12 @@ def choose(
     >>> ob.choose(models, y, generator=torch.Generator().manual_seed(0)).fit.model.n_components
     2
     """
+    sampled = next((m for m in models if not all(latent.exact_posterior for latent in m.latents())), None)
+    if sampled is not None:
+        raise NoExactPosterior(
+            f"choose: criteria need ln p(y), which {type(sampled).__name__} has no exact form of. Compare "
+            "ob.bound(model, held_out).mean()['evidence'] of each."
+        )
     if not models:
         raise InputError("choose: expected at least one model, got none.")
     if criterion not in CRITERIA:

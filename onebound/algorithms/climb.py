@@ -80,7 +80,7 @@ class Climb:
 
     def run(self) -> None:
         """Climb until a limit says stop; the last record is an E record of the parameters that are returned."""
-        with self._threads():
+        with self._threads(), torch.enable_grad():
             steps, found = self.steps(), None
             with contextlib.suppress(StopIteration):
                 while True:

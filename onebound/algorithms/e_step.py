@@ -130,6 +130,8 @@ class Amortized(EStep):
         autocast: bool = False,
     ) -> None:
         self.recognition = recognition
+        if augment is not None and not callable(augment):
+            raise InputError(f"Amortized: augment must be a function (y, generator) → y, got {augment!r}.")
         self.autocast = bool(autocast)
         self.warm_up, self.augment = whole_number("Amortized", "warm_up", warm_up, 0), augment
         self.samples = whole_number("Amortized", "samples", samples)

@@ -121,6 +121,7 @@ def gap_report(
     )
 
 
+@torch.enable_grad()
 def _refined(
     model: Any, obs: Observations, steps: int, draws: int, generator: torch.Generator | None
 ) -> DiagonalGaussian:

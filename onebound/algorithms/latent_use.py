@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from onebound.errors import InputError
 from onebound.observations import Observations
 
 # A dimension whose q's mean varies less than this over the data is not used.  Burda, Grosse & Salakhutdinov 2016.
@@ -74,8 +75,12 @@ class LatentUse:
 @torch.no_grad()
 def latent_use(model: Any, y: Any) -> LatentUse:
     """What each dimension of a DeepGaussian's z carries on `y`."""
+    if all(latent.exact_posterior for latent in model.latents()):
+        raise InputError(
+            f"latent_use: expected a model whose q is a network, got a {type(model).__name__}, whose posterior is exact. "
+            "model.posterior(y) says what z is."
+        )
     obs: Observations = model.observe(y)
-    weights = torch.ones(0)
     means, variances, priors = [], [], []
     for block in obs.blocks(model.block_rows):
         q = model.q(block)

@@ -13,6 +13,7 @@ from onebound.algorithms.named import EG, EM, VAE, Algorithm, algorithm_from
 from onebound.emissions.base import Part
 from onebound.errors import InputError, NoClosedForm, NoExactPosterior, OneboundError, Unsupported
 from onebound.models.base import Model
+from onebound.recognition import OwnRecognition
 
 # What a model under a network is trained with where nothing is said: items in a mini-batch, passes over the data, and steps,
 # of which few items would make too few in so many passes.
@@ -85,6 +86,11 @@ def under_networks(model: Model, algorithm: Algorithm) -> Algorithm:
     if e.estimator == "score":
         raise Unsupported(
             f"{algorithm.name}: z is a vector under a network. Use estimator='reparameterized' or 'importance'."
+        )
+    if e.recognition is not None and not isinstance(e.recognition, OwnRecognition):
+        raise InputError(
+            f"{algorithm.name}: a {type(model).__name__} brings its own recognition network, got "
+            f"{type(e.recognition).__name__}. Build the model with encoder=network, from features to 2 × n_latent numbers."
         )
     if e.estimator == "enumerated":
         e = copy.copy(e)

@@ -51,6 +51,7 @@ class SampledSteps(MStepRun):
             raise InputError("VAE: a line search needs an exact L, and here L is sampled. Use optimizer='adam'.")
         self.model, self.e_step, self.spec = model, e_step, spec
         self.parameters = list(dict.fromkeys(parameters))
+        _require_rows_for_the_prior(model, obs)
         self.per_item = obs.total_weight / obs.n_items
         self.plain = bool((obs.weights == 1).all())
         self.gaps = obs.has_gaps
@@ -75,11 +76,14 @@ class SampledSteps(MStepRun):
 
         `progress`: how much of the climb's budget is spent, 0 … 1; in the last third the step size decays.
         """
+        self.model.eval()
         repairs = self._start_prior(obs, generator) if progress >= PRIOR_AFTER else ()
+        self.model.train()
         self.expected = None
         before = self._snapshot(generator)
         rate = (self.spec.lr or NETWORK_LR) * min(1.0, max(3 - 3 * progress, 0.01))
         total, trained, weight = self._steps(obs, size, generator, rate)
+        self.model.eval()  # outside of steps no item depends on its company (batch normalisation, dropout)
         found = Sweep(weight, float(total), float("nan"), float("nan"), trained=float(trained))
         if not (found.bound - found.bound == 0 and self._finite()):
             self._explain(before, obs, size, generator, rate)
@@ -201,6 +205,7 @@ class SampledSteps(MStepRun):
     @torch.no_grad()
     def sweep(self, obs: Observations, rows: int, generator: torch.Generator | None) -> Sweep:
         """L of all items by sampling, at the parameters of the moment; ln p(y) is not known."""
+        self.model.eval()
         repairs = self._start_prior(obs, generator)  # the climb has ended before it came to that
         total = torch.zeros((), dtype=torch.float64, device=obs.y.device)
         for block in obs.blocks(rows):
@@ -279,6 +284,19 @@ class SampledSteps(MStepRun):
         self.t = int(state["t"])
         assert isinstance(self.optimizer, Moments)
         self.optimizer.restore(state)
+
+
+def _require_rows_for_the_prior(model: Any, obs: Observations) -> None:
+    """A prior that is still to be fitted needs rows, and better now than after a quarter of the climb."""
+    if model.prior_started:
+        return
+    emission = getattr(model.prior, "emission", None)
+    least = max(2, getattr(emission, "n_components", 0), model.n_latent + 1)
+    if obs.n_rows < least:
+        raise InputError(
+            f"VAE: a prior without parameters is fitted on draws, which takes at least {least} rows here, got {obs.n_rows}. "
+            "Give it parameters (prior.assign), or fewer components."
+        )
 
 
 class Moments:

@@ -28,10 +28,12 @@ class Likelihood(nn.Module, ABC):
     discrete: ClassVar[bool] = True
     domain: ClassVar[str] = "numbers"
     cure: ClassVar[str] = "Choose another likelihood or mend the cell"
+    like: Tensor
 
     def __init__(self, n_features: int) -> None:
         super().__init__()
         self.n_features = whole_number(type(self).__name__, "n_features", n_features)
+        self.register_buffer("like", torch.zeros(()), persistent=False)  # in the precision of the networks
 
     @property
     def n_outputs(self) -> int:
@@ -76,7 +78,7 @@ class Likelihood(nn.Module, ABC):
 
     @torch.no_grad()
     def prepare(self, columns: Columns) -> None:
-        """Take units from the data."""
+        """Take units from the data, and start parameters of its own anew."""
 
     def lint(self, columns: Columns, y: Tensor) -> list[str]:
         """What is suspicious about these columns, and some rows of them, under this likelihood, a sentence each."""
@@ -101,22 +103,43 @@ class Likelihood(nn.Module, ABC):
         return {"n_features": self.n_features}
 
 
-class GaussianLikelihood(Likelihood):
-    """N(out, σ²) with a learned variance for each column, or with `shared` one for all, in the columns' units.
-
-    The variance has a floor of 1e-3 of the columns' variance. At the start it is the data's own.
-    """
+class RealLikelihood(Likelihood):
+    """Real columns in units of their own, which are float64: a mean may be large beside its column's spread. Abstract."""
 
     discrete = False
     location: Tensor
     scale: Tensor
 
+    def __init__(self, n_features: int) -> None:
+        super().__init__(n_features)
+        self.register_buffer("location", torch.zeros(n_features, dtype=torch.float64))
+        self.register_buffer("scale", torch.ones(n_features, dtype=torch.float64))
+
+    @torch.no_grad()
+    def prepare(self, columns: Columns) -> None:
+        """Location and scale of the columns."""
+        self.location.copy_(columns.mean)
+        self.scale.copy_(torch.where(columns.variance > 0, columns.variance, 1.0).sqrt())
+
+    def standardised(self, y: Tensor) -> Tensor:
+        """(y − location) / scale, in the precision of the networks.  (R, D)"""
+        return ((y - self.location) / self.scale).to(self.like.dtype)
+
+    def features(self, y: Tensor) -> Tensor:
+        """Standardised.  (R, D)"""
+        return self.standardised(y).nan_to_num(nan=0.0)
+
+
+class GaussianLikelihood(RealLikelihood):
+    """N(out, σ²) with a learned variance for each column, or with `shared` one for all, in the columns' units.
+
+    The variance has a floor of 1e-3 of the columns' variance. At the start it is the data's own.
+    """
+
     def __init__(self, n_features: int, *, shared: bool = False) -> None:
         super().__init__(n_features)
         self.shared = bool(shared)
         self.raw = nn.Parameter(torch.zeros(1 if shared else n_features))
-        self.register_buffer("location", torch.zeros(n_features))
-        self.register_buffer("scale", torch.ones(n_features))
 
     def _spread(self, out: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and variance in units of the columns."""
@@ -125,8 +148,8 @@ class GaussianLikelihood(Likelihood):
     def cells(self, y: Tensor, out: Tensor) -> Tensor:
         """−½ ((x − out)² / v + ln 2π v) − ln scale, x = (y − location) / scale.  (…, R, D)"""
         mean, variance = self._spread(out)
-        x = (y.to(mean.dtype) - self.location) / self.scale
-        return -0.5 * ((x - mean).square() / variance + variance.log() + LOG_2PI) - self.scale.log()
+        x, log_scale = self.standardised(y).to(mean.dtype), self.scale.log().to(mean.dtype)
+        return -0.5 * ((x - mean).square() / variance + variance.log() + LOG_2PI) - log_scale
 
     def mean(self, out: Tensor) -> Tensor:
         """In the data's units.  (…, D)"""
@@ -138,9 +161,9 @@ class GaussianLikelihood(Likelihood):
 
     def sample(self, out: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """mean + sd · noise.  (…, D)"""
-        mean = self.mean(out)
+        mean, variance = self._spread(out)
         noise = torch.randn(mean.shape, dtype=mean.dtype, device=mean.device, generator=generator)
-        return mean + self.variance(out).sqrt() * noise
+        return self.location + self.scale * (mean + variance.sqrt() * noise)
 
     def bias(self, columns: Columns) -> Tensor:
         """0: the columns are standardised.  (n_outputs,)"""
@@ -148,14 +171,12 @@ class GaussianLikelihood(Likelihood):
 
     @torch.no_grad()
     def prepare(self, columns: Columns) -> None:
-        """Location and scale of the columns; one scale for all where the variance is shared."""
-        varying = torch.where(columns.variance > 0, columns.variance, 1.0)
-        self.location.copy_(columns.mean)
-        self.scale.copy_((varying.mean().expand_as(varying) if self.shared else varying).sqrt())
-
-    def features(self, y: Tensor) -> Tensor:
-        """Standardised.  (R, D)"""
-        return ((y.to(self.location.dtype) - self.location) / self.scale).nan_to_num(nan=0.0)
+        """Location and scale of the columns; one scale for all that vary where the variance is shared."""
+        super().prepare(columns)
+        if self.shared and bool((columns.variance > 0).any()):
+            self.scale.fill_(columns.variance[columns.variance > 0].mean().sqrt())
+        for own in self.parameters():
+            own.zero_()
 
     def lint(self, columns: Columns, y: Tensor) -> list[str]:
         """Columns that do not vary, scales that one variance cannot serve, and values that are no measurements."""
@@ -171,6 +192,8 @@ class GaussianLikelihood(Likelihood):
                 "serves the largest only; leave shared out"
             )
         seen = y[~y.isnan()]
+        if not len(seen):
+            return found
         if bool(((seen == 0) | (seen == 1)).all()):
             found.append("all values are 0 or 1: a density of bits grows without bound; use likelihood 'bernoulli'")
         elif bool(((seen == seen.round()) & (seen >= 0)).all()) and float(seen.max()) > 1:
@@ -257,16 +280,19 @@ class CountLikelihood(Likelihood):
     domain = "counts 0, 1, 2, …"
     location: Tensor
     scale: Tensor
-    log_rate: Tensor
 
     def __init__(self, n_features: int) -> None:
         super().__init__(n_features)
         self.register_buffer("location", torch.zeros(n_features))
         self.register_buffer("scale", torch.ones(n_features))
 
+    def log_rate(self, out: Tensor) -> Tensor:
+        """The outputs, at most 20, or 10 above the log-mean of a column of large counts: a rate must not overflow.  (…, D)"""
+        return torch.minimum(out, (self.location.clamp(10.0, 30.0) + 10.0).to(out.dtype))
+
     def mean(self, out: Tensor) -> Tensor:
         """The rate.  (…, D)"""
-        return out.clamp_max(20.0).exp()
+        return self.log_rate(out).exp()
 
     def bias(self, columns: Columns) -> Tensor:
         """ln of the columns' means, with half a count.  (D,)"""
@@ -291,9 +317,12 @@ class PoissonLikelihood(CountLikelihood):
     """Poisson counts, from log-rates."""
 
     def cells(self, y: Tensor, out: Tensor) -> Tensor:
-        """y ln λ − λ − ln y!.  (…, R, D)"""
-        log_rate, y = out.clamp_max(20.0), y.to(out.dtype)
-        return y * log_rate - log_rate.exp() - (y + 1).lgamma()
+        """y ln λ − λ − ln y!, about its value at λ = max(y, 1): of large counts the terms cancel.  (…, R, D)"""
+        y = y.to(torch.float64)
+        top = y.clamp_min(1.0)
+        at_top = y * top.log() - top - (y + 1).lgamma()
+        off = self.log_rate(out) - top.log().to(out.dtype)
+        return y.to(out.dtype) * off - top.to(out.dtype) * off.expm1() + at_top.to(out.dtype)
 
     def sample(self, out: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Counts.  (…, D)"""
@@ -314,13 +343,19 @@ class NegativeBinomialLikelihood(CountLikelihood):
         super().__init__(n_features)
         self.log_shape = nn.Parameter(torch.zeros(n_features))
 
+    @torch.no_grad()
+    def prepare(self, columns: Columns) -> None:
+        """Units, and a shape of 1."""
+        super().prepare(columns)
+        self.log_shape.zero_()
+
     def cells(self, y: Tensor, out: Tensor) -> Tensor:
         """ln Γ(y + r) − ln Γ(r) − ln y! + r ln(r / (r + μ)) + y ln(μ / (r + μ)).  (…, R, D)"""
-        y, log_mean, log_r = y.to(out.dtype), out.clamp_max(20.0), self.log_shape
-        r = log_r.exp()
-        total = torch.logaddexp(log_r, log_mean)
-        counts = (y + r).lgamma() - r.lgamma() - (y + 1).lgamma()
-        return counts + r * (log_r - total) + y * (log_mean - total)
+        above = self.log_rate(out) - self.log_shape  # ln(μ / r)
+        y, r = y.to(torch.float64), self.log_shape.to(torch.float64).exp()
+        counts = (y + r).lgamma() - r.lgamma() - (y + 1).lgamma()  # in float64: these cancel where counts are large
+        terms = r.to(out.dtype) * F.logsigmoid(-above) + y.to(out.dtype) * F.logsigmoid(above)
+        return counts.to(out.dtype) + terms
 
     def sample(self, out: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Counts.  (…, D)"""
@@ -333,6 +368,10 @@ class CategoricalLikelihood(Likelihood):
     """Columns of categories coded 0, 1, …, from a logit for each symbol; `n_symbols` for every column."""
 
     def __init__(self, n_symbols: Sequence[int]) -> None:
+        if isinstance(n_symbols, int):
+            raise InputError(
+                f"CategoricalLikelihood: n_symbols must be a number for each column, such as [3, 2], got {n_symbols}."
+            )
         super().__init__(len(n_symbols))
         self.n_symbols = tuple(whole_number("CategoricalLikelihood", "n_symbols", v) for v in n_symbols)
 
@@ -378,7 +417,7 @@ class CategoricalLikelihood(Likelihood):
         """Indicators, all 0 where the cell is missing.  (R, ΣV)"""
         codes = y.nan_to_num(nan=-1.0).to(torch.int64) if y.is_floating_point() else y.to(torch.int64)
         each = [codes[:, d : d + 1] == torch.arange(v, device=y.device) for d, v in enumerate(self.n_symbols)]
-        return torch.cat(each, -1).to(torch.float32)
+        return torch.cat(each, -1).to(self.like.dtype)
 
     def outside(self, y: Tensor) -> Tensor:
         """No code of its column."""
@@ -390,23 +429,17 @@ class CategoricalLikelihood(Likelihood):
         return {"n_symbols": list(self.n_symbols)}
 
 
-class ModelLikelihood(Likelihood):
+class ModelLikelihood(RealLikelihood):
     """p(y | out) = the evidence of a model that reads the `n_context` outputs as its context: its own z is summed exactly.
 
     `model`: one over rows, for instance a Mixture of NeuralGaussian. With `decoder=nn.Identity()` it reads z itself.
     """
-
-    discrete = False
-    location: Tensor
-    scale: Tensor
 
     def __init__(self, model: Any, n_context: int) -> None:
         n_features = getattr(model, "n_features", None) or model.emission.n_features
         super().__init__(n_features)
         self.model = model
         self.n_context = whole_number("ModelLikelihood", "n_context", n_context)
-        self.register_buffer("location", torch.zeros(n_features))
-        self.register_buffer("scale", torch.ones(n_features))
 
     @property
     def n_outputs(self) -> int:
@@ -449,13 +482,8 @@ class ModelLikelihood(Likelihood):
     @torch.no_grad()
     def prepare(self, columns: Columns) -> None:
         """Units of the columns, the model's too."""
-        self.location.copy_(columns.mean)
-        self.scale.copy_(torch.where(columns.variance > 0, columns.variance, 1.0).sqrt())
+        super().prepare(columns)
         self.model.prepare(columns)
-
-    def features(self, y: Tensor) -> Tensor:
-        """Standardised.  (R, D)"""
-        return ((y.to(self.location.dtype) - self.location) / self.scale).nan_to_num(nan=0.0)
 
     def config(self) -> dict[str, Any]:
         """Unsupported: the model holds a network of the user's own."""
@@ -479,6 +507,10 @@ def likelihood_from(name: str, config: dict[str, Any]) -> Likelihood:
     if name not in LIKELIHOODS:
         raise InputError(
             f"likelihood must be one of {', '.join(LIKELIHOODS)}, got {name!r}.{did_you_mean(name, LIKELIHOODS)}"
+        )
+    if name == "categorical" and "n_symbols" not in config:
+        raise InputError(
+            "likelihood 'categorical' needs the number of symbols of each column. Use CategoricalLikelihood([3, 2, …])."
         )
     return LIKELIHOODS[name](**config)
 

@@ -81,11 +81,11 @@ class DeepGaussian(Model):
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
-        if isinstance(likelihood, str):
-            likelihood = likelihood_from(likelihood, {"n_features": n_features})
-        self.likelihood = likelihood
+        self.likelihood = likelihood = _likelihood(likelihood, n_features)
         self.n_features = likelihood.n_features
         self.n_latent = whole_number("DeepGaussian", "n_latent", n_latent)
+        if isinstance(hidden, int):
+            raise InputError(f"DeepGaussian: hidden must be a size for each layer, such as ({hidden},), got {hidden}.")
         self.hidden = tuple(whole_number("DeepGaussian", "hidden", h) for h in hidden)
         self.context_features = whole_number("DeepGaussian", "context_features", context_features, 0)
         self.own_networks = encoder is None and decoder is None
@@ -99,6 +99,7 @@ class DeepGaussian(Model):
         self.prior = _with_evidence(prior, ell)
         self.prior_given = prior is not None and bool(prior.initialized)
         self.prior_started = self.prior is None or self.prior_given
+        self._given: dict[str, Tensor] | None = None  # the parameters that a prior came with, for a second start
         self.prior_network: nn.Module | None = None
         if c and prior is None:
             self.prior_network = Encoder(mlp(c, self.hidden[-1:], 2 * ell, generator=generator), ell)
@@ -149,12 +150,12 @@ class DeepGaussian(Model):
         return self.prior if self.prior_started else None
 
     def get_extra_state(self) -> Tensor:
-        """Whether the prior has parameters, for a file."""
-        return torch.tensor(self.prior_started)
+        """Whether the prior has parameters, and whether it came with them, for a file.  (2,)"""
+        return torch.tensor([self.prior_started, self.prior_given])
 
     def set_extra_state(self, state: Tensor) -> None:
         """As the file says."""
-        self.prior_started = bool(state)
+        self.prior_started, self.prior_given = (bool(x) for x in state)
 
     def _rows_prior(self, obs: Observations, z: Tensor) -> DiagonalGaussian:
         """p(z) where it is a Gaussian for each row: N(0, 1), or what the context says."""
@@ -168,7 +169,7 @@ class DeepGaussian(Model):
     def prior_moments(self, obs: Observations) -> tuple[Tensor, Tensor]:
         """Mean and variance of the prior by dimension, for each row where a context decides.  (R or 1, L) float64 each"""
         if self.active_prior is None:
-            given = self._rows_prior(obs, torch.zeros(1, self.n_latent))
+            given = self._rows_prior(obs, self.likelihood.like.new_zeros(1, self.n_latent))
             return given.mean.to(torch.float64), given.variance.to(torch.float64)
         drawn = self.active_prior.sample(10_000, torch.Generator().manual_seed(0))[0]
         return drawn.mean(0, keepdim=True), drawn.var(0, keepdim=True)
@@ -182,7 +183,12 @@ class DeepGaussian(Model):
 
     def log_joint(self, y: Any, z: Tensor) -> Tensor:
         """ln p(z, y) for z (R, L) or (S, R, L), nats.  (N,) or (S, N)"""
-        obs = self.observe(y)
+        obs, z = self.observe(y), torch.as_tensor(z).to(self.likelihood.like.dtype)
+        if z.ndim not in (2, 3) or z.shape[-2:] != (len(obs.y), self.n_latent):
+            raise InputError(
+                f"DeepGaussian.log_joint: z must be ({len(obs.y)}, {self.n_latent}), or that for each of S draws, got "
+                f"{tuple(z.shape)}."
+            )
         single = z.ndim == 2
         z = z.unsqueeze(0) if single else z
         total = self.by_item(obs, self.log_likelihood(obs, z)) + self.log_prior_of(obs, z)
@@ -238,13 +244,29 @@ class DeepGaussian(Model):
 
     def check(self, obs: Observations) -> None:
         """What the likelihood refuses, and a context that is not there."""
-        if self.context_features and (obs.context is None or obs.context.shape[-1] != self.context_features):
-            got = "none" if obs.context is None else f"{obs.context.shape[-1]} columns"
+        if obs.allowed is not None:
+            raise InputError(
+                "DeepGaussian: known parts of z (allowed) have no meaning where z is a vector. Leave them out."
+            )
+        if self.context_features:
+            self._check_context(obs)
+        self.likelihood.check(obs, "DeepGaussian")
+
+    def _check_context(self, obs: Observations) -> None:
+        x = obs.context
+        if x is None or x.ndim != 2 or x.shape[1] != self.context_features:
+            got = "none" if x is None else f"{x.shape[1]} columns" if x.ndim == 2 else f"shape {tuple(x.shape)}"
             raise InputError(
                 f"DeepGaussian: expected a context of {self.context_features} columns for every row, got {got}. Pass "
                 "Observations.of(y, context=x)."
             )
-        self.likelihood.check(obs, "DeepGaussian")
+        bad = ~x.isfinite()
+        if bool(bad.any()):
+            n, c = bad.nonzero()[0].tolist()
+            raise InputError(
+                f"DeepGaussian: context column {c} must hold finite numbers, got {x[n, c].item():g} in {obs.place(n)} (counted "
+                "from 0). Remove the row or fill it in."
+            )
 
     def observe(self, y: Any) -> Observations:
         """Rows, or sequences where the prior is over sequences; checked once."""
@@ -278,19 +300,36 @@ class DeepGaussian(Model):
             self.recognition.load_state_dict(Encoder(fresh, ell).state_dict())
             decoder = mlp(ell + c, self.hidden[::-1], self.likelihood.n_outputs, generator=generator)
             self.decoder.load_state_dict(decoder.state_dict())
+        if self.prior_network is not None and bool(self.initialized):
+            fresh = mlp(self.context_features, self.hidden[-1:], 2 * self.n_latent, generator=generator)
+            self.prior_network.load_state_dict(Encoder(fresh, self.n_latent).state_dict())
         self.prepare(obs.columns)
         self.prior_started = self.prior is None or self.prior_given
+        if self.prior is not None:
+            self._start_prior(self.prior)
         self.initialized.fill_(True)
         return self
+
+    def _start_prior(self, prior: Model) -> None:
+        """Without parameters, or with those that it came with, whatever a climb has made of them."""
+        if not self.prior_given:
+            prior.initialized.fill_(False)
+        elif self._given is None:
+            self._given = {k: v.clone() for k, v in prior.state_dict().items()}
+        else:
+            prior.load_state_dict(self._given)
 
     @torch.no_grad()
     def sample(
         self, n: int, generator: torch.Generator | None = None, context: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
         """n draws of y (n, D) and z (n, L)."""
-        if self.context_features and (context is None or len(context) != n):
+        whole_number("DeepGaussian.sample", "n", n, 0)
+        context = None if context is None else torch.as_tensor(context)
+        if self.context_features and (context is None or context.shape != (n, self.context_features)):
+            got = "None" if context is None else f"shape {tuple(context.shape)}"
             raise InputError(
-                f"DeepGaussian.sample: expected a context of {n} rows, got {context if context is None else len(context)}."
+                f"DeepGaussian.sample: expected {self.context_features} columns of context of {n} rows, got {got}."
             )
         z = self._prior_draws(n, generator, context)
         return self.likelihood.sample(self.decode(z, context), generator), z
@@ -401,6 +440,20 @@ class DeepGaussian(Model):
         return model.double() if config["dtype"] == "float64" else model
 
 
+def _likelihood(given: Likelihood | str, n_features: int | None) -> Likelihood:
+    """By name, or as it is where its columns are the ones asked for."""
+    if isinstance(given, str):
+        return likelihood_from(given, {"n_features": n_features})
+    if not isinstance(given, Likelihood):
+        raise InputError(
+            f"DeepGaussian: the likelihood must be a Likelihood or the name of one, got {given!r}. Write for instance "
+            "GaussianLikelihood(n_features) or 'gaussian'."
+        )
+    if n_features not in (None, given.n_features):
+        raise InputError(f"DeepGaussian: the likelihood has {given.n_features} columns, got n_features={n_features}.")
+    return given
+
+
 def _over_sequences(prior: Model) -> bool:
     from onebound.models.hmm import HMM
 
@@ -419,4 +472,13 @@ def _with_evidence(prior: Model | None, n_latent: int) -> Model | None:
     columns = getattr(prior, "n_features", None) or prior.emission.n_features  # type: ignore[union-attr]
     if columns != n_latent:
         raise InputError(f"DeepGaussian: the prior must have {n_latent} columns, those of z, got {columns}.")
+    emission, moves = getattr(prior, "emission", None), getattr(prior, "transition", None)
+    if getattr(emission, "needs_context", False) or type(moves).__name__ == "NeuralTransition":
+        raise InputError("DeepGaussian: the prior must not read a context, for z has none. Give it fixed parameters.")
+    try:
+        prior.observe([[-0.5] * n_latent])
+    except InputError as error:
+        raise InputError(
+            f"DeepGaussian: the prior must be a model of real columns, those of z, got {prior.title()}. Use Gaussian."
+        ) from error
     return prior

@@ -14,8 +14,14 @@ from torch import Tensor, nn
 import onebound as ob
 from onebound.algorithms.sampled import importance_weighted
 from onebound.bound import log_weights
-from onebound.emissions.likelihoods import FLOOR, BernoulliLikelihood, GaussianLikelihood, ModelLikelihood
-from onebound.errors import InputError, NoExactPosterior, NonFinite, StoreError, Unsupported
+from onebound.emissions.likelihoods import (
+    FLOOR,
+    BernoulliLikelihood,
+    CategoricalLikelihood,
+    GaussianLikelihood,
+    ModelLikelihood,
+)
+from onebound.errors import InputError, InputTypeError, NoExactPosterior, NonFinite, StoreError, Unsupported
 from onebound.models import HMM, DeepGaussian, FactorAnalysis, Mixture
 from onebound.structures.gaussian import DiagonalGaussian
 
@@ -636,3 +642,158 @@ def test_a_plan_says_what_is_suspicious() -> None:
     assert any("negative-binomial" in note for note in found.notes)
     assert "note" in str(found)
     assert ob.plan(DeepGaussian("gaussian", L, n_features=2), None, torch.randn(50, 2, generator=seeded())).notes == ()
+
+
+# --- as a user would break it ----------------------------------------------------------------------------------------------
+
+
+def test_every_likelihood_has_a_model_in_double_precision() -> None:
+    codes = torch.arange(30).reshape(10, 3) % 2
+    model = DeepGaussian(CategoricalLikelihood([2, 3, 2]), L, hidden=(4,)).double()
+    assert math.isfinite(ob.fit(model, codes, max_iter=1, generator=seeded()).bound)
+    x = torch.randn(10, 2, generator=seeded())
+    given = DeepGaussian("gaussian", L, n_features=3, hidden=(4,), context_features=2).double()
+    obs = ob.Observations.of(codes.double(), context=x)
+    ob.fit(given, obs, max_iter=1, generator=seeded())
+    assert bool(ob.latent_use(given, obs).kl.isfinite().all())
+
+
+def test_a_column_far_from_0_is_fitted_as_well_as_one_at_0() -> None:
+    y = (truth().sample(40, seeded(7))[0] * 100).round()
+    bounds = []
+    for far in (0.0, 1e12):
+        model = DeepGaussian("gaussian", L, n_features=D, hidden=(4,), generator=seeded(1))
+        bounds.append(ob.fit(model, y + far, max_iter=3, generator=seeded(2)).bound)
+    assert bounds[0] == pytest.approx(bounds[1], abs=0.01)
+
+
+def test_a_second_start_forgets_the_first() -> None:
+    y, x = truth().sample(30, seeded(7))[0], torch.randn(30, 2, generator=seeded())
+    for options in ({"context_features": 2}, {"prior": Mixture(ob.emissions.Gaussian(2, L))}):
+        model = DeepGaussian("gaussian", L, n_features=D, hidden=(4,), **options)
+        obs = ob.Observations.of(y, context=x if "context_features" in options else None)
+        states = []
+        for seed in (3, 4):
+            ob.fit(model, obs, ob.VAE(lr=0.1), max_iter=4, generator=seeded(seed))
+            model.initialize(obs, seeded(5))
+            states.append({k: v.clone() for k, v in model.state_dict().items() if not k.startswith("prior.")})
+        for name, t in states[0].items():
+            assert torch.equal(t, states[1][name]), name
+        assert model.prior is None or not bool(model.prior.initialized)
+
+
+def test_a_given_q_covers_the_rows_of_sequences() -> None:
+    model = DeepGaussian("gaussian", L, n_features=D, hidden=(5,), prior=hmm_prior()).double()
+    y = [data(250), data(3, seed=2), data(40, seed=3)]  # in more than one block
+    given = ob.bound(model, y, model.encode(y), samples=4, generator=seeded())
+    torch.testing.assert_close(given.value, ob.bound(model, y, samples=4, generator=seeded()).value)
+    with pytest.raises(InputError, match="must cover the 293 rows of y, got 250"):
+        ob.bound(model, y, model.encode(y[0]))
+    with pytest.raises(InputTypeError, match="network or a Posterior over all items, got Tensor"):
+        ob.bound(model, y, torch.zeros(293, L))
+
+
+def test_gaps_are_split_where_gradients_are_off() -> None:
+    model, y = linear(truth()), data()
+    with torch.no_grad():
+        off = ob.gap_report(model, y, samples=10, steps=3, generator=seeded())
+    assert off == ob.gap_report(model, y, samples=10, steps=3, generator=seeded())
+
+
+def test_estimates_are_refused_where_they_mean_nothing() -> None:
+    with pytest.raises(InputError, match=r"ln p\(y\) of a FactorAnalysis is exact\. Use model\.evidence"):
+        ob.bracket(truth())
+    with pytest.raises(InputError, match="latent_use: expected a model whose q is a network, got a FactorAnalysis"):
+        ob.latent_use(truth(), data())
+    with pytest.raises(InputError, match="expected a model of rows, got one of sequences"):
+        ob.bracket(DeepGaussian("gaussian", L, n_features=D, hidden=(4,), prior=hmm_prior()), 5)
+    with pytest.raises(InputError, match="items that need no context"):
+        ob.bracket(DeepGaussian("gaussian", L, n_features=D, hidden=(4,), context_features=1), 5)
+    with pytest.raises(InputError, match="bracket: samples must be a whole number ≥ 1, got 0"):
+        ob.bracket(linear(truth()), 5, samples=0)
+
+
+def test_a_context_is_finite_and_has_its_columns() -> None:
+    model = DeepGaussian("gaussian", L, n_features=D, hidden=(4,), context_features=1)
+    y, x = data(), torch.zeros(6, 1)
+    x[4] = math.nan
+    with pytest.raises(
+        InputError, match=r"context column 0 must hold finite numbers, got nan in item 4 \(counted from 0\)"
+    ):
+        model.encode(ob.Observations.of(y, context=x))
+    with pytest.raises(InputError, match=r"context of 1 columns for every row, got shape \(6,\)"):
+        model.encode(ob.Observations.of(y, context=torch.zeros(6)))
+    with pytest.raises(InputError, match=r"1 columns of context of 5 rows, got shape \(5, 2\)"):
+        model.sample(5, seeded(), context=torch.zeros(5, 2))
+    assert model.sample(5, seeded(), context=np.zeros((5, 1)))[0].shape == (5, D)
+    with pytest.raises(InputError, match="n must be a whole number ≥ 0, got -1"):
+        model.sample(-1)
+
+
+@pytest.mark.parametrize(
+    "prior",
+    [ob.emissions.Poisson(2, L), ob.emissions.Bernoulli(2, L), ob.emissions.Categorical(2, [2, 2])],
+    ids=["poisson", "bernoulli", "categorical"],
+)
+def test_a_prior_of_whole_numbers_is_none_of_vectors(prior: ob.emissions.Emission) -> None:
+    for model in (Mixture(prior), HMM(prior)):
+        with pytest.raises(InputError, match="must be a model of real columns, those of z, got"):
+            DeepGaussian("gaussian", L, n_features=3, prior=model)
+
+
+def test_arguments_that_cannot_be_meant_are_named() -> None:
+    moving = HMM(ob.emissions.Gaussian(2, L), transition=ob.models.NeuralTransition(nn.Linear(1, 4), 2))
+    with pytest.raises(InputError, match="prior must not read a context"):
+        DeepGaussian("gaussian", L, n_features=3, prior=moving)
+    with pytest.raises(InputError, match=r"hidden must be a size for each layer, such as \(8,\), got 8"):
+        DeepGaussian("gaussian", L, n_features=3, hidden=8)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="likelihood must be a Likelihood or the name of one, got None"):
+        DeepGaussian(None, L)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="likelihood has 3 columns, got n_features=4"):
+        DeepGaussian(BernoulliLikelihood(3), L, n_features=4)
+    model, y = DeepGaussian("gaussian", L, n_features=D, hidden=(4,)), data()
+    with pytest.raises(InputError, match=r"known parts of z \(allowed\) have no meaning"):
+        ob.fit(model, ob.Observations.of(y, allowed=torch.ones(6, 2)))
+    with pytest.raises(InputError, match=r"z must be \(6, 2\), or that for each of S draws, got \(5, 2\)"):
+        model.log_joint(y, torch.zeros(5, L))
+    assert model.log_joint(y, np.zeros((6, L))).shape == (6,)  # type: ignore[arg-type]
+
+
+def test_what_cannot_work_is_said_before_the_climb() -> None:
+    y = torch.randn(5, 3, generator=seeded())
+    many = DeepGaussian("gaussian", 2, n_features=3, hidden=(4,), prior=Mixture(ob.emissions.Gaussian(8, 2)))
+    with pytest.raises(InputError, match="at least 8 rows here, got 5"):
+        ob.fit(many, y, max_iter=20)
+    with pytest.raises(InputError, match=r"brings its own recognition network, got Linear.*encoder=network"):
+        ob.fit(DeepGaussian("gaussian", 2, n_features=3), y, ob.VAE(nn.Linear(3, 4)))
+    with pytest.raises(InputError, match="augment must be a function"):
+        ob.VAE(augment=3)  # type: ignore[arg-type]
+    with pytest.raises(NoExactPosterior, match="criteria need ln p"):
+        ob.choose([DeepGaussian("gaussian", 1, n_features=3), DeepGaussian("gaussian", 2, n_features=3)], y)
+    with torch.no_grad():
+        assert math.isfinite(ob.fit(DeepGaussian("gaussian", 1, n_features=3, hidden=(4,)), y, max_iter=2).bound)
+
+
+def test_outside_of_steps_no_item_depends_on_its_company() -> None:
+    y = torch.randn(30, 3, generator=seeded())
+    torch.manual_seed(0)
+    encoder = nn.Sequential(nn.Linear(3, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Dropout(0.2), nn.Linear(8, 4))
+    model = DeepGaussian("gaussian", 2, n_features=3, encoder=encoder)
+    ob.fit(model, y, max_iter=3, batch_size=10, generator=seeded())
+    assert not model.training
+    torch.testing.assert_close(model.encode(y).mean[:1], model.encode(y[:1]).mean)
+    with pytest.raises(InputError, match="the encoder Sequential cannot take inputs of shape"):
+        ob.fit(model, y, max_iter=2, batch_size=29, generator=seeded())
+
+
+def test_a_second_start_finds_a_given_prior_as_it_was() -> None:
+    y, _ = three_clouds(60)
+    prior = mixture_prior()
+    before = {k: v.clone() for k, v in prior.state_dict().items()}
+    model = DeepGaussian("gaussian", 2, n_features=D, hidden=(4,), prior=prior, generator=seeded(1))
+    model.initialize(y, seeded())
+    ob.fit(model, y, ob.VAE(lr=1e-2), max_iter=3, batch_size=20, generator=seeded())
+    assert any(not torch.equal(v, before[k]) for k, v in prior.state_dict().items())
+    model.initialize(y, seeded())
+    for name, t in prior.state_dict().items():
+        assert torch.equal(t, before[name]), name
