@@ -53,6 +53,7 @@ _PACKAGES = (
     "emissions",
     "errors",
     "estimators",
+    "functional",
     "models",
     "networks",
     "numerics",
@@ -114,6 +115,9 @@ if TYPE_CHECKING:
     )
     from onebound import (
         errors as errors,
+    )
+    from onebound import (
+        functional as functional,
     )
     from onebound import (
         models as models,

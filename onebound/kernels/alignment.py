@@ -1,0 +1,486 @@
+"""Alignments of T frames with U labels and blanks between them, in scaled linear space; CTC's forward–backward.
+
+The states are blank 0, label 1, blank 1, …, label U, blank U. A path starts in the first two, ends in the last two, and from a
+frame to the next stays, moves on by one, or skips the blank between two labels that differ. Two rows hold them: `b[u]` the
+blanks, `l[u]` the labels, so that a step is two vector expressions:
+
+    b'[u] = e_blank (b[u] + l[u − 1])        l'[u] = e[u] (l[u] + b[u] + skip[u] l[u − 1])
+
+**One power of two for each block of 16 blanks and 16 labels**, not for each frame: the mass of the states spans far more than a
+float64 can hold. **What a block loses to underflow is bounded, not hoped for**: it is less than 2⁻⁹⁵⁰ of the block's unit, so
+of the item's probability it is at most 2⁻⁹⁵⁰ · 2⁶⁴ · 2^(α's + β's exponent) / Z. Where that exponent reaches `REACH` in a block
+and a frame, the item is done again in log space; else all that was lost is below 2⁻¹⁰⁰ of it.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numba import njit
+
+from onebound.kernels.lanes import bits_of, float_of
+from onebound.kernels.softmax import SMALLEST_EXPONENT, exp_of_negative
+
+# Blanks, and labels, that share a power of two.
+BLOCK = 16
+# Frames after which blocks get a new unit, and how far one may rise over that of the block before.
+EVERY, STEP = 8, 500
+# Exponent of α's unit · β's unit / Z from which what was lost might be seen.
+REACH = 700
+# The exponent of a block that holds nothing.
+EMPTY = -(2**40)
+# Sums may be taken in any order, always the same one; nothing is NaN here.
+_LOOSE = {"contract", "reassoc", "nnan", "nsz"}
+_EXPONENT = 2047 << 52
+
+
+@njit(nogil=True, inline="always")
+def _power(n: int) -> float:
+    """2ⁿ for −1022 ≤ n ≤ 1023; 0 below, and no more than 2¹⁰²³ above."""
+    if n < -1022:
+        return 0.0
+    return float_of((min(n, 1023) + 1023) << 52)
+
+
+@njit(nogil=True, inline="always")
+def _exponent(x: float) -> int:
+    """⌊log₂ x⌋ of a normal number x > 0."""
+    return ((bits_of(x) & _EXPONENT) >> 52) - 1023
+
+
+@njit(nogil=True, inline="never")
+def skips(labels: Any, skip: Any) -> int:
+    """Where labels may skip the blank before them, `skip` (W + BLOCK,); returns how many frames the shortest path needs."""
+    skip[:] = 0.0
+    need = len(labels)
+    for u in range(1, len(labels)):
+        if labels[u] != labels[u - 1]:
+            skip[u] = 1.0
+        else:
+            need += 1
+    return need
+
+
+@njit(nogil=True, inline="never", fastmath={"contract"})
+def emissions(scores: Any, item: int, labels: Any, blank: int, e: Any, top: Any) -> bool:
+    """exp of the scores (T, B, C) that the item needs over the largest of its frame: e (T, 2 + W), blank first; `top` (T,).
+
+    False where a score is NaN or +inf.
+    """
+    n = len(labels)
+    for t in range(len(e)):
+        frame = scores[t, item]
+        most = float(frame[blank])
+        broken = not most < math.inf
+        e[t, 0] = most
+        for u in range(n):
+            x = float(frame[labels[u]])
+            e[t, 1 + u] = x
+            broken |= not x < math.inf
+            most = x if x > most else most
+        if broken:
+            return False
+        most = most if most > -math.inf else 0.0
+        top[t] = most
+        for u in range(1 + n):
+            x = e[t, u] - most
+            a = x if x > SMALLEST_EXPONENT else SMALLEST_EXPONENT
+            e[t, u] = exp_of_negative(a) if x > SMALLEST_EXPONENT else 0.0
+        e[t, 1 + n :] = 0.0
+    return True
+
+
+@njit(nogil=True, inline="never", fastmath=_LOOSE)
+def _move(blank: float, e: Any, skip: Any, pb: Any, pl: Any, nb: Any, nl: Any) -> None:
+    """A step of all states, as if all blocks had one unit; rows begin with a block of zeros."""
+    for i in range(len(skip) - BLOCK):
+        j = BLOCK + i
+        come, stay = pl[j - 1], pb[j]
+        nb[j] = blank * (stay + come)
+        nl[j] = e[1 + i] * (pl[j] + stay + skip[i] * come)
+
+
+@njit(nogil=True, inline="never", fastmath=_LOOSE)
+def _scale(row: Any, other: Any, at: int, exponent: int, least: int) -> int:
+    """Give a block of two rows the unit that makes its largest about 1, but none below 2 ** least. Returns its exponent."""
+    most = 0.0
+    for j in range(at, at + BLOCK):
+        most = max(most, max(row[j], other[j]))
+    shift = _exponent(most) if most > 0.0 else 0
+    shift = max(shift, least - exponent)
+    if shift != 0:
+        f = _power(-shift)
+        for j in range(at, at + BLOCK):
+            row[j] *= f
+            other[j] *= f
+    return exponent + shift
+
+
+@njit(nogil=True, inline="never", fastmath={"contract"})
+def forward(e: Any, skip: Any, n_labels: int, alpha: Any, exponents: Any) -> None:
+    """α (T, 2, BLOCK + W) in units of 2 ** exponents (T, blocks)."""
+    blocks = exponents.shape[1]
+    alpha[0] = 0.0
+    exponents[0] = EMPTY
+    exponents[0, 0] = 0
+    alpha[0, 0, BLOCK] = e[0, 0]
+    if n_labels > 0:
+        alpha[0, 1, BLOCK] = e[0, 1]
+    for t in range(1, len(e)):
+        pb, pl, nb, nl = alpha[t - 1, 0], alpha[t - 1, 1], alpha[t, 0], alpha[t, 1]
+        own, blank = exponents[t], e[t, 0]
+        for k in range(blocks):
+            own[k] = exponents[t - 1, k]
+        _move(blank, e[t], skip, pb, pl, nb, nl)
+        for k in range(1, blocks):
+            halo = pl[BLOCK * (k + 1) - 1]
+            if halo == 0.0:
+                halo_in = 0.0
+            else:
+                rise = own[k - 1] - own[k]
+                if rise > STEP:  # the block before is far above: its unit, less STEP, is what can be held
+                    unit = own[k - 1] + _exponent(halo) if own[k] == EMPTY else own[k - 1] - STEP
+                    f = _power(own[k] - unit)
+                    at = BLOCK * (k + 1)
+                    for j in range(at, at + BLOCK):
+                        nb[j] *= f
+                        nl[j] *= f
+                    nb[at], nl[at] = blank * (f * pb[at]), e[t, 1 + BLOCK * k] * (f * (pl[at] + pb[at]))
+                    rise = exponents[t - 1, k - 1] - unit
+                    own[k] = unit
+                    halo_in = halo * _power(-_exponent(halo)) * _power(rise + _exponent(halo))
+                    nb[at] += blank * halo_in
+                    nl[at] += e[t, 1 + BLOCK * k] * skip[BLOCK * k] * halo_in
+                    continue
+                rise = exponents[t - 1, k - 1] - own[k]
+                halo_in = halo * _power(rise)
+            at = BLOCK * (k + 1)
+            nb[at] = blank * (pb[at] + halo_in)
+            nl[at] = e[t, 1 + BLOCK * k] * (pl[at] + pb[at] + skip[BLOCK * k] * halo_in)
+        if t % EVERY == 0:
+            for k in range(blocks):
+                if own[k] != EMPTY:
+                    least = EMPTY if k == 0 else own[k - 1] - STEP
+                    own[k] = _scale(nb, nl, BLOCK * (k + 1), own[k], least)
+
+
+@njit(nogil=True, inline="never", fastmath=_LOOSE)
+def _weighed(blank: float, e: Any, b: Any, v: Any) -> None:
+    """β · e, in place."""
+    for i in range(len(e) - 2):
+        b[i] *= blank
+        v[i] *= e[1 + i]
+
+
+@njit(nogil=True, inline="never", fastmath=_LOOSE)
+def _move_back(skip: Any, b: Any, v: Any, nb: Any, nv: Any) -> None:
+    """A step back of all states from what `_weighed` leaves, as if all blocks had one unit."""
+    for i in range(len(skip) - BLOCK):
+        nb[i] = b[i] + v[i]
+        nv[i] = v[i] + b[i + 1] + skip[i + 1] * v[i + 1]
+
+
+@njit(nogil=True, inline="never", fastmath=_LOOSE)
+def _shares(ab: Any, al: Any, b: Any, v: Any, fa: Any, fb: Any, found: Any) -> float:
+    """p(state) of labels into `found`; returns the sum over blanks."""
+    blanks = 0.0
+    for u in range(len(fa)):
+        blanks += (ab[BLOCK + u] * fa[u]) * (b[u] * fb[u])
+        found[u] = (al[BLOCK + u] * fa[u]) * (v[u] * fb[u])
+    return blanks
+
+
+@njit(nogil=True, inline="never", fastmath={"contract"})
+def backward(
+    e: Any,
+    skip: Any,
+    labels: Any,
+    blank: int,
+    alpha: Any,
+    exponents: Any,
+    weight: float,
+    out: Any,
+    item: int,
+    work: Any,
+    units: Any,
+) -> bool:
+    """Subtract weight · p(frame t is in a state of class c) from out (T, B, C); False where α or β may have lost too much.
+
+    `work` (7, W + BLOCK), `units` (3, blocks).
+    """
+    frames, n, blocks = len(e), len(labels), exponents.shape[1]
+    w = blocks * BLOCK
+    total, size = ending(alpha[frames - 1], exponents[frames - 1], n)
+    b, v, nb, nv, found = work[0], work[1], work[2], work[3], work[4]
+    fa, fb = work[5, :w], work[6, :w]
+    work[:] = 0.0
+    here, then, powers = units[0], units[1], units[2]
+    here[:] = EMPTY
+    powers[:] = EMPTY
+    b[n] = 1.0
+    here[n // BLOCK] = 0
+    if n > 0:
+        v[n - 1] = 1.0
+        here[(n - 1) // BLOCK] = 0
+    for t in range(frames - 1, -1, -1):
+        if t < frames - 1:
+            _weighed(e[t + 1, 0], e[t + 1, : 2 + w], b, v)
+            _move_back(skip, b, v, nb, nv)
+            for k in range(blocks - 1, -1, -1):
+                lo, at = k * BLOCK, (k + 1) * BLOCK
+                then[k] = here[k]
+                nv[at - 1] = v[at - 1]
+                if k + 1 == blocks:
+                    continue
+                far = b[at] + skip[at] * v[at]
+                if far == 0.0:
+                    continue
+                if then[k + 1] - here[k] > STEP:
+                    unit = here[k + 1] + _exponent(far) if here[k] == EMPTY else then[k + 1] - STEP
+                    f = _power(here[k] - unit)
+                    for j in range(lo, at):
+                        nb[j] *= f
+                        nv[j] *= f
+                    then[k] = unit
+                own = _exponent(far)
+                nv[at - 1] += far * _power(-own) * _power(here[k + 1] - then[k] + own)
+            b, nb = nb, b
+            v, nv = nv, v
+            here, then = then, here
+            if t % EVERY == 0:
+                for k in range(blocks - 1, -1, -1):
+                    if here[k] != EMPTY:
+                        least = EMPTY if k + 1 == blocks else here[k + 1] - STEP
+                        here[k] = _scale(b, v, k * BLOCK, here[k], least)
+        for k in range(blocks):
+            power = EMPTY
+            if here[k] != EMPTY and exponents[t, k] != EMPTY:
+                power = exponents[t, k] + here[k] - size
+                if power > REACH:
+                    return False
+            if power != powers[k]:
+                powers[k] = power
+                half = power >> 1  # on either factor, for their product alone may be less than a float64 can hold
+                one, two = _power(half) / total, _power(power - half)
+                for u in range(k * BLOCK, (k + 1) * BLOCK):
+                    fa[u], fb[u] = one, two
+        blanks = _shares(alpha[t, 0], alpha[t, 1], b, v, fa, fb, found)
+        if weight != 0.0:
+            frame = out[t, item]
+            frame[blank] -= weight * blanks
+            for u in range(n):
+                frame[labels[u]] -= weight * found[u]
+    return True
+
+
+@njit(nogil=True, inline="always")
+def ending(last: Any, exponents: Any, n: int) -> tuple[float, int]:
+    """Mass of the two states that a path may end in, as a number and a power of two."""
+    k = n // BLOCK
+    mass, exponent = last[0, BLOCK + n], exponents[k]
+    if n > 0:
+        other = exponents[(n - 1) // BLOCK]
+        more = last[1, BLOCK + n - 1]
+        if exponent == EMPTY or mass == 0.0:
+            return more, other
+        if other != EMPTY and more > 0.0:
+            if other - exponent > 500:
+                return more, other
+            mass += more * _power(other - exponent)
+    return mass, exponent
+
+
+# --- in log space: for items whose masses span too much ----------------------------------------------------------------
+
+
+@njit(nogil=True, inline="always")
+def _add(a: float, b: float) -> float:
+    if b > a:
+        a, b = b, a
+    return a if b == -math.inf else a + math.log1p(math.exp(b - a))
+
+
+@njit(nogil=True, inline="never")
+def in_log_space(
+    scores: Any, item: int, labels: Any, blank: int, weight: float, out: Any, alpha: Any, work: Any
+) -> float:
+    """ln Z of an item of scores (T, B, C), and out less weight · occupancies; alpha (T, 2 U + 1), work (2, 2 U + 1)."""
+    frames, n = len(alpha), len(labels)
+    states = 2 * n + 1
+    for t in range(frames):
+        for s in range(states):
+            if t == 0:
+                x = 0.0 if s < 2 else -math.inf
+            else:
+                x = alpha[t - 1, s]
+                if s > 0:
+                    x = _add(x, alpha[t - 1, s - 1])
+                if s > 2 and s % 2 == 1 and labels[s // 2] != labels[s // 2 - 1]:
+                    x = _add(x, alpha[t - 1, s - 2])
+            alpha[t, s] = x + scores[t, item, labels[s // 2] if s % 2 == 1 else blank]
+    log_z = alpha[frames - 1, states - 1]
+    if n > 0:
+        log_z = _add(log_z, alpha[frames - 1, states - 2])
+    if weight == 0.0 or log_z == -math.inf:
+        return log_z
+    b, nb = work[0], work[1]
+    b[:] = -math.inf
+    b[states - 1] = 0.0
+    if n > 0:
+        b[states - 2] = 0.0
+    for t in range(frames - 1, -1, -1):
+        if t < frames - 1:
+            for s in range(states):
+                x = b[s] + scores[t + 1, item, labels[s // 2] if s % 2 == 1 else blank]
+                if s + 1 < states:
+                    x = _add(x, b[s + 1] + scores[t + 1, item, labels[(s + 1) // 2] if s % 2 == 0 else blank])
+                if s % 2 == 1 and s + 2 < states and labels[s // 2] != labels[s // 2 + 1]:
+                    x = _add(x, b[s + 2] + scores[t + 1, item, labels[s // 2 + 1]])
+                nb[s] = x
+            b, nb = nb, b
+        for s in range(states):
+            x = alpha[t, s] + b[s] - log_z
+            if x > -745.0:
+                out[t, item, labels[s // 2] if s % 2 == 1 else blank] -= weight * math.exp(x)
+    return log_z
+
+
+# --- many items --------------------------------------------------------------------------------------------------------
+
+
+@njit(nogil=True, inline="never", fastmath={"contract", "reassoc", "nsz"})
+def _read(scores: Any, row: Any) -> bool:
+    """A frame's scores as float64; whether none is NaN or +inf."""
+    zero = 0.0
+    for c in range(len(row)):
+        x = float(scores[c])
+        row[c] = x
+        zero += x * 0.0
+    if zero == zero:
+        return True
+    fine = True
+    for c in range(len(row)):
+        fine &= row[c] < math.inf  # −inf may be
+    return fine
+
+
+@njit(nogil=True, inline="never", fastmath=_LOOSE)
+def _largest(row: Any) -> float:
+    most = row[0]
+    for c in range(len(row)):
+        most = max(most, row[c])
+    return most
+
+
+@njit(nogil=True, inline="never", fastmath={"contract", "nnan", "nsz"})
+def _exp_over(row: Any, most: float) -> None:
+    """exp(row − most) in place. Rounding in it must not be reordered, so the sum is apart."""
+    for c in range(len(row)):
+        x = row[c] - most
+        a = x if x > SMALLEST_EXPONENT else SMALLEST_EXPONENT
+        row[c] = exp_of_negative(a) if x > SMALLEST_EXPONENT else 0.0
+
+
+@njit(nogil=True, inline="never", fastmath=_LOOSE)
+def _sum(row: Any) -> float:
+    mass = 0.0
+    for c in range(len(row)):
+        mass += row[c]
+    return mass
+
+
+@njit(nogil=True, inline="never", fastmath=_LOOSE)
+def _written(row: Any, factor: float, out: Any) -> None:
+    for c in range(len(row)):
+        out[c] = row[c] * factor
+
+
+@njit(nogil=True, inline="never")
+def softmax(scores: Any, item: int, frames: int, weight: float, out: Any, row: Any) -> float:
+    """out = weight · softmax of scores (T, B, C) by frames; returns Σ ln of the sums, NaN where a frame has no sum."""
+    total = 0.0
+    for t in range(frames):
+        if not _read(scores[t, item], row):
+            return math.nan
+        most = _largest(row)
+        if not most > -math.inf:
+            return math.nan
+        _exp_over(row, most)
+        mass = _sum(row)
+        total += most + math.log(mass)
+        if weight != 0.0:
+            _written(row, weight / mass, out[t, item])
+    return total
+
+
+@njit(nogil=True, inline="always")
+def _forget(out: Any, item: int, frames: int, weight: float) -> None:
+    """Without a weight there is no `out` to write to."""
+    if weight != 0.0:
+        out[:frames, item] = 0.0
+
+
+@njit(nogil=True, cache=True)
+def items(
+    scores: Any,
+    labels: Any,
+    starts: Any,
+    frames: Any,
+    blank: int,
+    logits: bool,
+    weights: Any,
+    out: Any,
+    log_z: Any,
+    which: Any,
+) -> int:
+    """ln p(labels) of the items `which` of scores (T, B, C); out (T, B, C), zeros before, is −weight · its gradient.
+
+    Labels of item i are labels[starts[i] : starts[i + 1]]. `logits`: of the scores' softmax. Returns −1, or the first item
+    with a score that is NaN or +inf.
+    """
+    longest, most = 1, 0
+    for i in which:
+        longest, most = max(longest, frames[i]), max(most, starts[i + 1] - starts[i])
+    w = -(-(most + 1) // BLOCK) * BLOCK
+    e, top, alpha = np.empty((longest, 2 + w)), np.empty(longest), np.empty((longest, 2, BLOCK + w))
+    alpha[:, :, :BLOCK] = 0.0
+    exponents = np.empty((longest, w // BLOCK), np.int64)
+    skip, work, units = np.empty(w + BLOCK), np.empty((7, w + BLOCK)), np.empty((3, w // BLOCK), np.int64)
+    row = np.empty(scores.shape[2])
+    for i in which:
+        t, mine, weight = frames[i], labels[starts[i] : starts[i + 1]], weights[i]
+        n = len(mine)
+        if t == 0:
+            log_z[i] = 0.0 if n == 0 else -math.inf
+            continue
+        norm = softmax(scores, i, t, weight, out, row) if logits else 0.0
+        if norm != norm:
+            return i
+        here = -(-(n + 1) // BLOCK) * BLOCK
+        if skips(mine, skip[: here + BLOCK]) > t:
+            log_z[i] = -math.inf
+            _forget(out, i, t, weight)
+            continue
+        if not emissions(scores, i, mine, blank, e[:t, : 2 + here], top):
+            return i
+        a, units_a = alpha[:t, :, : BLOCK + here], exponents[:t, : here // BLOCK]
+        forward(e[:t, : 2 + here], skip[: here + BLOCK], n, a, units_a)
+        mass, exponent = ending(a[t - 1], units_a[t - 1], n)
+        log_z[i] = math.log(mass) + exponent * math.log(2.0) + top[:t].sum() - norm if mass > 0.0 else -math.inf
+        good = mass > 0.0 and backward(
+            e[:t, : 2 + here], skip[: here + BLOCK], mine, blank, a, units_a, weight, out, i,
+            work[:, : here + BLOCK], units[:, : here // BLOCK],
+        )  # fmt: skip
+        if not good:
+            _forget(out, i, t, weight)
+            if logits:
+                softmax(scores, i, t, weight, out, row)
+            states = 2 * n + 1
+            log_z[i] = (
+                in_log_space(scores, i, mine, blank, weight, out, np.empty((t, states)), np.empty((2, states))) - norm
+            )
+            if log_z[i] == -math.inf:
+                _forget(out, i, t, weight)
+    return -1
