@@ -12,6 +12,7 @@ from onebound.cli.options import (
     ALGORITHMS,
     CLIMB,
     COMPARED,
+    COMPARED_ON_VECTORS,
     DATA,
     JSON,
     MODEL,
@@ -82,16 +83,22 @@ def command(model: str, data: str, algorithms: tuple[str, ...], report: str | No
     MODEL is fitted to DATA by each of them. Those that
     the model does not support are named with the reason.
     """
-    from onebound.cli.loading import load_task
+    from onebound.cli.loading import entry_named, load_task
     from onebound.cli.writing import fit_as_dict, print_json
 
+    if entry_named(model).under_network:
+        raise InputError(
+            f"{model}: only vae goes with it, for its z is under a network, so there is nothing to compare. Use onebound fit "
+            f"{model}, whose report says how far L is from ln p(y); factor-analysis is its linear relative."
+        )
     check_outputs(data, {"--report": report})
     climb = {key: how.pop(key) for key in ("max_iter", "tol", "batch_size", "max_seconds")}
     seed, init = how.pop("seed"), how.pop("init")
     task = load_task(model, data, **how)
     import torch
 
-    allowed, refused = split_by_plan(task.model, algorithms)
+    usual = COMPARED_ON_VECTORS if entry_named(model).is_vector else COMPARED
+    allowed, refused = split_by_plan(task.model, algorithms or usual)
     if not allowed:
         raise InputError(f"{model}: none of these algorithms goes with it: {'; '.join(refused.values())}")
     task.model.initialize(task.observations, torch.Generator().manual_seed(seed), init)

@@ -84,6 +84,7 @@ def _go_on(task: Any, algorithm: str | None, seed: int, observations: Any, **how
 
     before = (task.model.about.get("fit") or {}).get("algorithm", "")
     named = {name: option for option, name in ALGORITHMS.items()}
-    chosen = algorithm_of(algorithm or named.get(before, "auto"))
-    generator = torch.Generator().manual_seed(seed)
-    return ob.fit(task.model, observations, chosen, generator=generator, **how)
+    settings = {key: value for key, value in task.settings.items() if key != "batch_size"}
+    chosen = algorithm_of(algorithm or named.get(before, "auto"), settings)
+    generator, batch_size = torch.Generator().manual_seed(seed), task.settings.get("batch_size")
+    return ob.fit(task.model, observations, chosen, batch_size=batch_size, generator=generator, **how)

@@ -22,7 +22,7 @@ def command(file: str, data: str, output: str | None, **how: Any) -> None:
 
     For a model of sequences (Viterbi). Writes csv: the row, its sequence, its state on the path, and the probability of
     every state given the whole sequence. States are numbered from 1, as in `onebound show`, or carry the names of fit's
-    --label. `onebound predict` chooses each row's state by itself.
+    --label. `onebound predict` chooses each row's state by itself. Of an hmm-vae the states are those of the encoder's means.
     """
     check_table_output(output, file, data)
     from onebound.cli.loading import entry_named
@@ -30,8 +30,10 @@ def command(file: str, data: str, output: str | None, **how: Any) -> None:
     from onebound.cli.saved import load_both, open_model_file
 
     name = open_model_file(file).about["model"]
-    if not entry_named(name).of_sequences:
+    entry = entry_named(name)
+    if not entry.of_sequences:
+        what = "the mean of z" if entry.is_vector else "the class"
         raise InputError(
-            f"{file}: is a {name}, whose rows are no sequences and have no path; onebound predict says the class of each."
+            f"{file}: is a {name}, whose rows are no sequences and have no path; onebound predict says {what} of each."
         )
-    tell(load_both(file, data, **how), output, lambda posterior, probability: posterior.argmax)
+    tell(load_both(file, data, **how), output, path=True)

@@ -46,6 +46,13 @@ class Extras:
             )
         return asked or n_classes or DEFAULT_COMPONENTS
 
+    @property
+    def labels(self) -> list[str | None] | None:
+        """The known classes of the rows by name, None where unknown.  (N,)"""
+        if self.codes is None:
+            return None
+        return [None if np.isnan(code) else self.classes[int(code)] for code in self.codes]
+
     def allowed(self, n_components: int) -> np.ndarray | None:
         """Which components each row may come from, (N, K); class c is component c."""
         if self.codes is None:

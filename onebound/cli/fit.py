@@ -6,6 +6,7 @@ from typing import Any
 import click
 
 from onebound.cli.command import Command
+from onebound.cli.config import CONFIG
 from onebound.cli.files import check_data, check_model_name
 from onebound.cli.options import (
     ALGORITHM,
@@ -14,18 +15,23 @@ from onebound.cli.options import (
     DATA,
     JSON,
     MODEL,
+    NETWORK,
     OUTPUT_MODEL,
     REPORT,
     STORIES,
     TABLE,
     algorithm_of,
+    climb_settings,
 )
 from onebound.cli.writing import check_outputs
+from onebound.errors import InputError
 
 EXAMPLE = """onebound fit gaussian-mixture faithful.csv --components 2 -o m.safetensors
 onebound fit mixed-mixture penguins.csv -k 3 --missing marginalize
 onebound fit gaussian-mixture faithful.csv -k 1..4 --report choice.html
-onebound fit poisson-hmm series.csv --states 2 --sequence-column day"""
+onebound fit poisson-hmm series.csv --states 2 --sequence-column day
+onebound fit factor-analysis faithful.csv --latent 1
+onebound fit vae faithful.csv --hidden 50 --passes 20 --report vae.html"""
 
 RUN = ("max_iter", "tol", "batch_size", "max_seconds", "init", "restarts")
 
@@ -35,6 +41,7 @@ RUN = ("max_iter", "tol", "batch_size", "max_seconds", "init", "restarts")
 @DATA
 @STORIES
 @ALGORITHM
+@NETWORK
 @TABLE
 @click.option(
     "--restarts",
@@ -48,6 +55,7 @@ RUN = ("max_iter", "tol", "batch_size", "max_seconds", "init", "restarts")
 @CHECKPOINT
 @OUTPUT_MODEL
 @REPORT
+@CONFIG
 @JSON
 def command(
     model: str, data: str, algorithm: str, output: str | None, report: str | None, as_json: bool, **how: Any
@@ -65,16 +73,21 @@ def command(
     seed, criterion = how.pop("seed"), how.pop("criterion")
     sizes: tuple[Any, ...] = how.pop("components") or (None,)
     _check_sizes(sizes, criterion, checkpoint, how["label"])
-    from onebound.cli.loading import load_task
+    from onebound.cli.loading import entry_named, load_task
     from onebound.cli.running import checkpoint_of, continuing, finish, run, run_choice
 
+    entry = entry_named(model)
+    _check_kind(entry, sizes, climb["init"])
+    settings = climb_settings(entry, how)
     keep = checkpoint_of(checkpoint, every)
-    task = load_task(model, data, components=sizes[0], **how)
+    kept = settings | ({"batch_size": climb["batch_size"]} if entry.under_network and climb["batch_size"] else {})
+    task = load_task(model, data, components=sizes[0], seed=seed, settings=kept, **how)
+    chosen = algorithm_of(algorithm, settings)
     if len(sizes) > 1:
-        choice = run_choice(task, sizes, algorithm_of(algorithm), criterion or "bic", seed, climb)
+        choice = run_choice(task, sizes, chosen, criterion or "bic", seed, climb)
         finish(task.of(choice.fit.model), choice.fit, output, report, as_json, choice.as_dict())
         return
-    fit = partial(_fit, task, algorithm, seed, checkpoint=keep, **climb)
+    fit = partial(_fit, task, chosen, seed, checkpoint=keep, **climb)
     limits = {"max_iter": climb["max_iter"] if climb["restarts"] == 1 else None, "max_seconds": climb["max_seconds"]}
     finish(task, run(fit, model, go_on=continuing(checkpoint, data, output), **limits), output, report, as_json)
 
@@ -88,10 +101,23 @@ def _check_sizes(sizes: tuple[Any, ...], criterion: str | None, checkpoint: str 
             raise click.UsageError(f"{option} goes with one number of components; give --components one number.")
 
 
-def _fit(task: Any, algorithm: str, seed: int, **how: Any) -> Any:
+def _check_kind(entry: Any, sizes: tuple[Any, ...], init: str | None) -> None:
+    """What a model under a network has one of, or none."""
+    if not entry.under_network:
+        return
+    if len(sizes) > 1:
+        raise InputError(
+            f"{entry.name}: ln p(y) has no sum there, so no criterion can choose among several --components. Fit each by "
+            "itself, and compare onebound score on rows that none of them saw."
+        )
+    if init is not None:
+        raise InputError(f"{entry.name} starts with fresh networks, told by --seed; leave --init out.")
+
+
+def _fit(task: Any, algorithm: Any, seed: int, **how: Any) -> Any:
     import torch
 
     import onebound as ob
 
     generator = torch.Generator().manual_seed(seed)
-    return ob.fit(task.model, task.observations, algorithm_of(algorithm), generator=generator, **how)
+    return ob.fit(task.model, task.observations, algorithm, generator=generator, **how)

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table as Grid
 from rich.text import Text
 
-from onebound.report.terms import terms_of
+from onebound.report.terms import sized
 
 WIDTH = 80  # Of the narrowest terminal that everything must be readable on.
 
@@ -64,14 +64,19 @@ def headline(task: Any) -> str:
     rows, columns, sequences = task.table.n_rows, len(task.table.columns), task.extras.sequences
     n = 1 if sequences is None else len(sequences.lengths)
     split = f" in {n:,} sequences" if n > 1 else ""
-    options = "".join(f", {name} {value}" for name, value in task.options.items())
+    given = {name: value for name, value in task.options.items() if name != "latent"}  # The size of z says that.
+    options = "".join(f", {name} {_plainly(value)}" for name, value in given.items())
     front = (
-        f"{task.name}, {terms_of(task.model).parts(task.model.n_components)}{options}: "
+        f"{task.name}, {sized(task.model)}{options}: "
         f"{rows:,} row{'s' * (rows != 1)}{split} × {columns} column{'s' * (columns != 1)} of "
     )
     path = str(task.table.path)
     room = max(WIDTH - len(front), 12)
     return front + (path if len(path) <= room else shortened(path.rpartition("/")[2], room))
+
+
+def _plainly(value: Any) -> str:
+    return ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
 def listed(words: Sequence[str]) -> str:

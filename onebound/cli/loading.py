@@ -1,7 +1,7 @@
 """From the words of a command line to a model and the data that it is to be fitted to."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,10 @@ from onebound.models.registry import REGISTRY
 
 @dataclass(frozen=True)
 class Task:
-    """A model, not yet started, and its data; `options` are those that the model was built with."""
+    """A model, not yet started, and its data.
+
+    `options` are those that the model was built with, `settings` those of its climb.
+    """
 
     name: str
     model: Any
@@ -31,6 +34,7 @@ class Task:
     options: Mapping[str, Any]
     missing: str = "error"
     extras: Extras = NO_EXTRAS
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
     def of(self, model: Any) -> "Task":
         """The same data with another model for them."""
@@ -50,6 +54,7 @@ class Task:
             "kinds": {column.name: column.kind for column in columns},
             "categories": {c.name: list(c.as_category().categories or ()) for c in columns if c.name in coded},
             "missing": self.missing,
+            **({"settings": dict(self.settings)} if self.settings else {}),
             **self.extras.about(),
         }
 
@@ -70,7 +75,8 @@ def coded_columns(entry: Any, table: Table) -> set[str]:
 
 
 def entry_named(name: str) -> Any:
-    """The registry's entry for a model; InputError for a name that it lacks."""
+    """The registry's entry for a model; InputError for a name that it lacks, or that is a file's."""
+    check_model_name(name)
     if name not in REGISTRY:
         raise InputError(
             f"no model {name!r}.{did_you_mean(name, REGISTRY) or ' There are ' + ', '.join(REGISTRY) + '.'}"
@@ -144,26 +150,44 @@ def reading_options(file_format: str | None, delimiter: str | None, decimal: str
 READING = ("columns", "types", "missing", "weights", "label", "sequence_column", "file_format", "delimiter", "decimal")
 
 
-def load_task(name: str, data: str, *, components: int | None, **how: Any) -> Task:
+def load_task(
+    name: str,
+    data: str,
+    *,
+    components: int | None,
+    seed: int = 0,
+    settings: Mapping[str, Any] | None = None,
+    **how: Any,
+) -> Task:
     """Read the data and build the model for them; InputError for whatever does not fit.
 
     The data are read before the models are imported, so that what is wrong with a file is said at once.
     """
-    check_model_name(name)
     entry = entry_named(name)
     read, lengths = {key: how.pop(key) for key in READING}, how.pop("lengths")
     wanted = model_options(entry, **how)
+    refuse_components(entry, components)
     check_sequences(entry, read["sequence_column"], lengths)
     table, extras = stream_table(entry, data, **read) or load_table(data, **read)
     if entry.of_sequences:
         extras = split(table, extras, lengths)
-    k = extras.components(components)
-    refuse_crowd(table, k, "state" if entry.of_sequences else "component")
-    model = entry.build(table, k, **wanted)
-    task = Task(name, model, table, observations_of(entry, table, extras, k), wanted, read["missing"], extras)
+    k = (components or DEFAULT_COMPONENTS) if entry.is_vector else extras.components(components)
+    if entry.has_components:
+        refuse_crowd(table, k, "state" if entry.of_sequences else "component")
+    model = entry.build(table, k, seed, **wanted)
+    observations = observations_of(entry, table, extras, k)
+    task = Task(name, model, table, observations, wanted, read["missing"], extras, settings or {})
     check_rows(task)
     model.about = task.about()
     return task
+
+
+def refuse_components(entry: Any, components: Any) -> None:
+    """InputError where a model is told how many components it has, and has none."""
+    if components is not None and not entry.has_components:
+        raise InputError(
+            f"{entry.name} has no components; --latent says how many dimensions z has. gmm-vae and hmm-vae have both."
+        )
 
 
 def check_sequences(entry: Any, sequence_column: str | None, lengths: tuple[int, ...] | None) -> None:
@@ -184,7 +208,8 @@ def split(table: Table, extras: Extras, lengths: tuple[int, ...] | None) -> Extr
 def check_rows(task: Task) -> None:
     """InputError that names the row of a cell which the model cannot make; of sequences it would name the step."""
     if task.observations.lengths is not None and task.table.stream is None:  # blocks are looked at as they come
-        task.model.emission.check(task.observations.as_rows())
+        part = task.model if entry_named(task.name).is_vector else task.model.emission
+        part.check(task.observations.as_rows())
 
 
 def observations_of(entry: Any, table: Table, extras: Extras, n_components: int) -> Any:
@@ -198,16 +223,16 @@ def observations_of(entry: Any, table: Table, extras: Extras, n_components: int)
         entry.observations(table),
         weights=extras.weights,
         lengths=lengths,
-        allowed=extras.allowed(n_components),
+        allowed=None if entry.is_vector else extras.allowed(n_components),  # A vector is no class, known or not.
         names=table.names,
     )
 
 
 def stand_in_model(name: str, components: int | None, **options: Any) -> Any:
     """The model on two columns of every kind that it takes: what a plan needs when there are no data."""
-    check_model_name(name)
     entry = entry_named(name)
     wanted = model_options(entry, **options)
+    refuse_components(entry, components)
     refusal: InputError | None = None
     for kinds in (("real", "count", "binary", "category"), ("real",), ("count",), ("binary",), ("category",)):
         try:

@@ -1,6 +1,6 @@
 """The options that several commands share, each written once."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import click
@@ -21,6 +21,7 @@ ALGORITHMS = {
     "gem": "GEM",
 }
 COMPARED = ("em", "eg", "vae", "mcem", "hard-em")  # Where nothing is said: on a mixture the others would be twins.
+COMPARED_ON_VECTORS = ("em", "eg", "vae")  # Single values of a vector have no entropy.
 CRITERIA = ("bic", "icl", "aic", "heldout")
 UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
 
@@ -70,8 +71,8 @@ def kinds(ctx: click.Context, param: click.Parameter, text: str | None) -> dict[
 
 
 def algorithm_names(ctx: click.Context, param: click.Parameter, text: str | None) -> tuple[str, ...]:
-    """ "em,vae" → ("em", "vae"); the usual ones where nothing is said."""
-    chosen = names(ctx, param, text) or COMPARED
+    """ "em,vae" → ("em", "vae"); none where nothing is said."""
+    chosen = names(ctx, param, text) or ()
     for name in chosen:
         if name not in ALGORITHMS:
             hint = did_you_mean(name, ALGORITHMS)
@@ -91,11 +92,32 @@ def sizes(_ctx: click.Context, param: click.Parameter, text: str | None) -> tupl
     return tuple(dict.fromkeys(chosen))
 
 
-def algorithm_of(name: str) -> Any:
-    """The algorithm with its settings as they come; None for auto."""
+def whole_numbers(_ctx: click.Context, param: click.Parameter, text: str | None) -> tuple[int, ...] | None:
+    """ "200,100" → (200, 100)."""
+    if text is None:
+        return None
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isdecimal() and int(part) >= 1 for part in parts):
+        raise click.BadParameter(f"expected whole numbers from 1 with commas between them, got {text!r}", param=param)
+    return tuple(int(part) for part in parts)
+
+
+def algorithm_of(name: str, settings: Mapping[str, Any] | None = None) -> Any:
+    """The algorithm, with its settings as they come but for those given, which are a VAE's; None for auto."""
     from onebound.algorithms import NAMED
 
-    return None if name == "auto" else NAMED[name]()
+    if not settings:
+        return None if name == "auto" else NAMED[name]()
+    if name not in ("auto", "vae"):
+        raise InputError(f"{flag(next(iter(settings)))} is told to a VAE; leave out --algorithm {name}.")
+    estimator = {"estimator": "importance"} if settings.get("iwae") else {}
+    given = {"draws": "samples", "warm_up": "warm_up", "lr": "lr"}
+    return NAMED["vae"](**estimator, **{ours: settings[key] for key, ours in given.items() if key in settings})
+
+
+def flag(name: str) -> str:
+    """A parameter as one types it: warm_up → --warm-up."""
+    return f"--{name.replace('_', '-')}"
 
 
 def finite(_ctx: click.Context, param: click.Parameter, value: float | None) -> float | None:
@@ -146,8 +168,11 @@ def own_options() -> list[str]:
 def _own_option(name: str) -> Decorator:
     option: Option = next(o for entry in REGISTRY.values() for o in entry.options if o.name == name)
     takers = ", ".join(entry.name for entry in REGISTRY.values() if any(o.name == name for o in entry.options))
+    if option.several:
+        help = f"{option.help.capitalize()}, default: {option.default} ({takers})."
+        return click.option(f"--{name}", metavar=option.metavar, callback=whole_numbers, help=help)
     if not option.choices:
-        help = f"{option.help.capitalize()}, default: 2 ({takers})."
+        help = f"{option.help.capitalize()}, default: {option.default} ({takers})."
         return click.option(f"--{name}", metavar=option.metavar, type=click.IntRange(min=1), help=help)
     *front, last = option.choices
     help = f"{', '.join(front)} or {last}, {option.help} ({takers})."
@@ -155,7 +180,7 @@ def _own_option(name: str) -> Decorator:
 
 
 HOW_MANY = ("components", "--components", "--states", "-k")  # One option: a model of sequences has states.
-COMPONENTS = "How many; default: 2, or one for each class of --label."
+COMPONENTS = "How many (of a gmm-vae or hmm-vae: those of its prior); default: 2, or one for each class of --label."
 OWN = together(*(_own_option(name) for name in own_options()))
 STORY = together(click.option(*HOW_MANY, metavar="K", type=click.IntRange(min=1), help=COMPONENTS), OWN)
 
@@ -200,7 +225,11 @@ TABLE = together(
         help="Empty cells: error, or marginalize (leave them out of the likelihood).",
     ),
     click.option("--weights", metavar="COLUMN", help="How much each row (or sequence) counts, 0 or more."),
-    click.option("--label", metavar="COLUMN", help="Known classes or states; an empty cell is unknown."),
+    click.option(
+        "--label",
+        metavar="COLUMN",
+        help="Known classes or states; an empty cell is unknown. Where z is a vector they only colour the report.",
+    ),
     sequence_options,
     READING,
 )
@@ -238,7 +267,14 @@ SEED = click.option(
 )
 
 LIMITS = together(
-    click.option("--max-iter", metavar="N", type=click.IntRange(min=1), help="Stop after so many iterations."),
+    click.option(
+        "--max-iter",
+        "--passes",
+        "max_iter",
+        metavar="N",
+        type=click.IntRange(min=1),
+        help="Stop after so many iterations; a network's are passes over the data, 100 or more where nothing is said.",
+    ),
     click.option(
         "--tol",
         metavar="X",
@@ -263,7 +299,28 @@ CLIMB = together(
         "--batch-size",
         metavar="N",
         type=click.IntRange(min=1),
-        help="Rows in a step of eg, vae or online; default: all, of online 1000.",
+        help="Rows in a step of eg, vae or online; default: all, of online 1000, of networks 128.",
+    ),
+)
+
+SETTINGS = ("draws", "iwae", "warm_up", "lr")  # Of the climb of a model under a network; they travel with it.
+NETWORK = together(
+    click.option(
+        "--draws", metavar="K", type=click.IntRange(min=1), help="Draws of z a row in a step of a network; default: 1."
+    ),
+    click.option("--iwae", is_flag=True, default=None, help="Climb the bound of all --draws together (IWAE-K), not L."),
+    click.option(
+        "--warm-up",
+        metavar="N",
+        type=click.IntRange(min=1),
+        help="Steps in which the weight of KL(q ‖ p(z)) rises from 0 to 1, against dimensions that stay unused.",
+    ),
+    click.option(
+        "--lr",
+        metavar="X",
+        type=click.FloatRange(min=0, min_open=True),
+        callback=finite,
+        help="A network's step size; default: 0.001.",
     ),
 )
 
@@ -273,6 +330,19 @@ CHECKPOINT = together(
 )
 
 JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object for machines.")
+
+
+def climb_settings(entry: Any, how: dict[str, Any]) -> dict[str, Any]:
+    """Those of SETTINGS that were given, taken out of `how`; InputError for a model without a network."""
+    given = {name: value for name in SETTINGS if (value := how.pop(name)) is not None}
+    if given and not entry.under_network:
+        takers = ", ".join(other.name for other in REGISTRY.values() if other.under_network)
+        raise InputError(f"{entry.name} does not take {flag(next(iter(given)))}; it goes with {takers}.")
+    if given.get("iwae") and given.get("draws", 1) < 2:
+        raise InputError("--iwae needs --draws 2 or more: the bound of one draw is L.")
+    if given.get("iwae") and "warm_up" in given:
+        raise InputError("--iwae and --warm-up exclude each other: the bound of several draws has no KL apart.")
+    return given
 
 
 def model_options(entry: Any, **given: Any) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """`onebound predict`: the most probable class of every row, and how sure that is."""
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import click
@@ -11,9 +11,6 @@ from onebound.cli.files import check_table_output
 from onebound.cli.options import DATA, FILE, NEW_DATA, OUTPUT_TABLE
 
 EXAMPLE = """onebound predict m.safetensors faithful.csv -o classes.csv"""
-
-# The states of all rows of a block (R,), from its posterior and the probabilities (R, K).
-Choose = Callable[[Any, Any], Any]
 
 
 @click.command(cls=Command, name="predict", example=EXAMPLE)
@@ -26,48 +23,34 @@ def command(file: str, data: str, output: str | None, **how: Any) -> None:
 
     Writes csv: the row, its class, and the probability of every class given the row (its responsibilities). Classes are
     numbered from 1, as in `onebound show`, or carry the names of fit's --label. Of a model of sequences: the sequence, and
-    the most probable state of each row given its whole sequence (`onebound decode` has the most probable path).
+    the most probable state of each row given its whole sequence (`onebound decode` has the most probable path). Where z is
+    a vector: its mean, as z1, z2, …, and the most probable component or state of the prior there.
     """
     check_table_output(output, file, data)
     from onebound.cli.saved import load_both
 
     task = load_both(file, data, **how)
-    tell(task, output, lambda posterior, probability: probability.argmax(-1))
+    tell(task, output)
 
 
-def tell(task: Any, output: str | None, choose: Choose) -> None:
-    """Write the rows with what `choose` says of them, and say where."""
-    from onebound.cli.extras import component_names
+def tell(task: Any, output: str | None, *, path: bool = False) -> None:
+    """Write the rows with what z is in each, of chains on the best path or row by row, and say where."""
+    from onebound.cli.kinds import kind_of, predictions
     from onebound.cli.rows import write_rows
-    from onebound.report.terms import terms_of
 
-    names = component_names(task.model.about, task.model.n_components)
-    called = "state" if terms_of(task.model).is_chain else "class"
-    plural = "states" if called == "state" else "classes"
-    write_rows(classified(task, names, called, choose), output)
+    what = kind_of(task.model).called(task.model)
+    write_rows(predictions(task, path=path), output)
     if output is not None:
-        click.echo(f"Wrote the {plural} of {task.table.n_rows:,} rows to {output}; they are numbered from 1.")
+        click.echo(f"Wrote the {what} of {task.table.n_rows:,} rows to {output}; they are numbered from 1.")
     elif sys.stdout.isatty() and sys.stderr.isatty():
-        click.echo(f"{plural.capitalize()} are numbered from 1, as in onebound show.", err=True)
+        click.echo(f"{what.capitalize()} are numbered from 1, as in onebound show.", err=True)
 
 
-def classified(task: Any, names: Sequence[str], called: str, choose: Choose) -> Iterator[dict[str, Any]]:
-    """The rows with their classes, or their sequences and states, block by block."""
-    from onebound.cli.rows import BLOCK_ROWS
+def responsibilities(model: Any, observations: Any, path: bool) -> tuple[Any, Any]:
+    """p(z | y) of each row, (R, K), in blocks, NaN where the model cannot make its item; and the likeliest z, (R,).
 
-    first = 0
-    for block in task.observations.blocks(BLOCK_ROWS):
-        heads: dict[str, Any] = {"row": range(first + 1, first + block.n_rows + 1)}
-        if block.lengths is not None:
-            numbers = range(block.first, block.first + block.n_items)
-            pairs = zip(numbers, block.lengths.tolist(), strict=True)
-            heads["sequence"] = [task.extras.sequences.name(n) for n, length in pairs for _ in range(length)]
-        yield heads | class_columns(*responsibilities(task.model, block, choose), names, called)
-        first += block.n_rows
-
-
-def responsibilities(model: Any, observations: Any, choose: Choose) -> tuple[Any, Any]:
-    """p(z | y) of each row, (R, K), in blocks, NaN where the model cannot make its item; and what is chosen, (R,)."""
+    `path`: the likeliest of a chain's paths, not of each row by itself.
+    """
     import torch
 
     model.keep_infeasible = True
@@ -78,7 +61,7 @@ def responsibilities(model: Any, observations: Any, choose: Choose) -> tuple[Any
             probability = model.row_responsibilities(posterior)
             lost = posterior.infeasible
             lost = lost if block.lengths is None else lost.repeat_interleave(block.lengths)
-            chosen.append(choose(posterior, probability))
+            chosen.append(posterior.argmax if path else probability.argmax(-1))
             parts.append(probability.masked_fill(lost.unsqueeze(-1), float("nan")))
     return torch.cat(parts).numpy(), torch.cat(chosen).numpy()
 

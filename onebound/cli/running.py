@@ -99,12 +99,14 @@ def finish(
 
     `choice`: what else was tried, if the model is the best of several.
     """
+    from onebound.cli.kinds import kind_of
     from onebound.cli.writing import fit_as_dict, print_json
     from onebound.report.terms import rows_per_item
 
     chosen: dict[str, Any] = {} if choice is None else {"choice": dict(choice)}
     if task.observations.lengths is not None:
         chosen["rows_per_item"] = rows_per_item(task.observations)
+    chosen |= kind_of(fitted.model).estimated(task, fitted)
     fitted.model.about["fit"] = fitted.summary() | chosen
     if output is not None:
         import onebound as ob
@@ -114,7 +116,8 @@ def finish(
         from onebound.report import write_report
 
         name = f"{task.name} fitted to {Path(task.table.path).name}"
-        write_report(report, fitted.model, fitted.model.about["fit"], task.observations, task.table.names, name)
+        about = fitted.model.about["fit"]
+        write_report(report, fitted.model, about, task.observations, task.table.names, name, labels=task.extras.labels)
     if as_json:
         print_json(fit_as_dict(task.name, fitted) | chosen)
         return

@@ -19,7 +19,12 @@ EXAMPLE = """onebound sample m.safetensors -n 5 --seed 1"""
 @LENGTHS
 @SEED
 @click.option(
-    "--with-class", "--with-state", "with_class", is_flag=True, help="Add the class (or state) that each row came from."
+    "--with-class",
+    "--with-state",
+    "--with-latent",
+    "with_class",
+    is_flag=True,
+    help="Add the class (or state, or vector z1, z2, …) that each row came from.",
 )
 @OUTPUT_TABLE
 def command(
@@ -37,27 +42,38 @@ def command(
     from onebound.cli.saved import load_saved, open_model_file
 
     about = open_model_file(file).about
-    entry = entry_named(about["model"])
-    check_sequences(entry, None, lengths)
+    check_sequences(entry_named(about["model"]), None, lengths)
     model = load_saved(file)
     import torch
 
-    from onebound.cli.extras import component_names
+    from onebound.cli.kinds import kind_of
     from onebound.cli.rows import whole_numbers, write_rows
 
     number = sum(lengths) if lengths is not None else number or 100
-    several: dict[str, Any] = {} if lengths is None else {"lengths": lengths}
-    y, z = model.sample(number, torch.Generator().manual_seed(seed), **several)
+    y, z = draws(model, number, lengths, torch.Generator().manual_seed(seed))
     columns = named_cells(y.numpy(), about)
     if lengths is not None:
         called = about.get("sequence_column") or "sequence"
         columns = {called: [n + 1 for n, length in enumerate(lengths) for _ in range(length)]} | columns
     if with_class:
-        names = component_names(about, model.n_components)
-        columns["state" if entry.of_sequences else "class"] = [names[k] for k in z.tolist()]
+        columns |= kind_of(model).drawn(model, z)
     write_rows([{name: whole_numbers(values) for name, values in columns.items()}], output)
     if output is not None:
         click.echo(f"Wrote {number:,} rows to {output}.")
+
+
+def draws(model: Any, number: int, lengths: tuple[int, ...] | None, generator: Any) -> tuple[Any, Any]:
+    """(y, z) of so many rows, or of sequences of these lengths, one after the other."""
+    import torch
+
+    from onebound.report.terms import terms_of
+
+    if lengths is None:
+        return tuple(model.sample(number, generator))
+    if not terms_of(model).is_vector:
+        return tuple(model.sample(number, generator, lengths=lengths))
+    each = [model.sample(length, generator) for length in lengths]
+    return torch.cat([y for y, _ in each]), torch.cat([z for _, z in each])
 
 
 def named_cells(y: Any, about: Mapping[str, Any]) -> dict[str, Any]:

@@ -152,10 +152,13 @@ def _known_labels(extras: Extras, classes: tuple[str, ...], path: str) -> Extras
 
 def _task(file: ModelFile, model: Any, table: Table, extras: Extras, missing: str | None) -> Task:
     """Model and data together, checked against each other."""
+    from onebound.report.terms import n_parts
+
     entry = entry_named(file.about["model"])
-    observations = observations_of(entry, table, extras, model.n_components)
+    observations = observations_of(entry, table, extras, n_parts(model))
     policy = missing or file.about.get("missing", "error")
-    task = Task(entry.name, model, table, observations, file.about.get("options") or {}, policy, extras)
+    options, settings = (file.about.get(key) or {} for key in ("options", "settings"))
+    task = Task(entry.name, model, table, observations, options, policy, extras, settings)
     check_rows(task)
     return replace(task, observations=model.observe(observations))
 

@@ -9,10 +9,12 @@ import click
 from onebound.cli.command import Command
 from onebound.cli.files import check_table_output
 from onebound.cli.options import DATA, FILE, JSON, NEW_DATA, OUTPUT_TABLE
+from onebound.errors import InputError
 
 EXAMPLE = """onebound score m.safetensors faithful.csv
 onebound score m.safetensors faithful.csv --bits -o scores.parquet"""
 
+DRAWS = 1000
 READINGS = ("bound", "evidence", "gap")  # As in `fit --json`: L, ln p(y), and what lies between them.
 
 
@@ -21,14 +23,30 @@ READINGS = ("bound", "evidence", "gap")  # As in `fit --json`: L, ln p(y), and w
 @DATA
 @click.option("--items", is_flag=True, help="One line a row (or sequence), as csv; -o implies it.")
 @click.option("--bits", is_flag=True, help="Also -L and -ln p(y) in bits, per row and per column.")
+@click.option(
+    "--draws",
+    metavar="K",
+    type=click.IntRange(min=2),
+    help="Of a model under a network: draws a row that ln p(y) is estimated from; default: 1000.",
+)
 @click.option("--weights", metavar="COLUMN", help="How much each row (or sequence) counts in total and mean.")
 @NEW_DATA
 @OUTPUT_TABLE
 @JSON
-def command(file: str, data: str, items: bool, bits: bool, output: str | None, as_json: bool, **how: Any) -> None:
+def command(
+    file: str,
+    data: str,
+    items: bool,
+    bits: bool,
+    draws: int | None,
+    output: str | None,
+    as_json: bool,
+    **how: Any,
+) -> None:
     """Say how well the model in FILE explains DATA, in nats.
 
-    L is the bound, ln p(y) the evidence; with an exact posterior they are equal. Known classes are not used.
+    L is the bound, ln p(y) the evidence; with an exact posterior they are equal. Known classes are not used. Under a
+    network (vae, …) both are estimates by draws, that of ln p(y) from below (IWAE-K).
     """
     check_table_output(output, file, data)
     from onebound.cli.rows import write_rows
@@ -36,13 +54,25 @@ def command(file: str, data: str, items: bool, bits: bool, output: str | None, a
 
     task = load_both(file, data, **how)
     sums = Sums(len(task.table.columns), task.observations.lengths is not None)
-    blocks = scored(task, sums, bits)
+    k = check_draws(task, draws)
+    blocks = scored(task, sums, bits, k)
     if items or output is not None:
         write_rows(blocks, output)
     for _ in blocks:  # What is not written is added up all the same.
         pass
     if as_json or not items:
-        _tell(task, sums.totals(), bits, output, as_json)
+        _tell(task, sums.totals() | ({} if k is None else {"draws": k}), bits, output, as_json)
+
+
+def check_draws(task: Any, draws: int | None) -> int | None:
+    """How many draws ln p(y) is estimated from; None where it is exact, and InputError for draws there."""
+    from onebound.report.terms import terms_of
+
+    if not terms_of(task.model).is_exact:
+        return draws or DRAWS
+    if draws is not None:
+        raise InputError(f"{task.name}: ln p(y) is exact; leave --draws out.")
+    return None
 
 
 class Sums:
@@ -74,14 +104,17 @@ def _bits(mean: dict[str, float]) -> dict[str, float]:
     return {name: -mean[name] / math.log(2) for name in ("bound", "evidence")}
 
 
-def scored(task: Any, sums: Sums, bits: bool) -> Iterator[dict[str, Any]]:
+def scored(task: Any, sums: Sums, bits: bool, draws: int | None) -> Iterator[dict[str, Any]]:
     """L, ln p(y) and gap of every item, block by block, and added to `sums`; −inf for what the model cannot make."""
+    import torch
+
     import onebound as ob
     from onebound.cli.rows import BLOCK_ROWS
 
     task.model.keep_infeasible = True
+    generator = torch.Generator().manual_seed(0)
     for block in task.observations.blocks(BLOCK_ROWS):
-        bound = ob.bound(task.model, block)
+        bound = ob.bound(task.model, block, samples=draws or DRAWS, generator=generator)
         values = {"bound": bound.value, "evidence": bound.evidence, "gap": bound.gap}
         per_item = {name: value.numpy() for name, value in values.items()}
         lengths = None if block.lengths is None else block.lengths.numpy()

@@ -8,11 +8,12 @@ from rich.table import Table as Grid
 from rich.text import Text
 
 from onebound.cli.extras import component_names
+from onebound.cli.kinds import kind_of
 from onebound.cli.layout import grid, headline, listed, say, shortened, show
-from onebound.cli.tables import REASONS, SAME, parameters_table
+from onebound.cli.tables import REASONS, SAME
 from onebound.report import numbers
 from onebound.report.climbed import climbed
-from onebound.report.terms import Terms, rows_per_item, terms_of
+from onebound.report.terms import Terms, rows_per_item, sized, terms_of
 
 PART = re.compile(r"(?:component|state) (\d+)")
 
@@ -25,9 +26,11 @@ def show_fit(
         table = choice_table(choice, terms_of(fit.model), rows_per_item(task.observations))
         show(Text(f"{task.name}, by {choice['criterion']}", style="bold"), "", table, "")
     show(Text(headline(task), style="bold"), "", _facts_grid(_facts(task, fit)), "")
-    show(parameters_table(fit.model, task.table.names), "")
+    show(kind_of(fit.model).parameters(fit.model, task.table.names), "")
     for repair in repairs_told(fit.trace, terms_of(fit.model).part):
-        show(Text(f"Repaired: {repair}", style="yellow"))
+        # How a prior begins is recorded with the repairs, and is none.
+        noted = "Noted" if repair.startswith("prior: N(0, 1)") else "Repaired"
+        show(Text(f"{noted}: {repair}", style="yellow"))
     if report:
         say(f"Wrote {report}, a page for a browser.")
     say(f"Saved to {output}" if output else "Nothing was saved; give -o FILE to keep the model.")
@@ -52,8 +55,8 @@ def choice_table(choice: Mapping[str, Any], terms: Terms, rows: float) -> Grid:
 def show_model(path: str, model: Any, names: Sequence[str]) -> None:
     """A saved model: what it was fitted to and how well, and its parameters."""
     about = model.about or {}
-    show(Text(f"{about.get('model') or model.title()}, {terms_of(model).parts(model.n_components)}", style="bold"), "")
-    show(_facts_grid(_notes(path, model, about)), "", parameters_table(model, names))
+    show(Text(f"{about.get('model') or model.title()}, {sized(model)}", style="bold"), "")
+    show(_facts_grid(_notes(path, model, about)), "", kind_of(model).parameters(model, names))
 
 
 def _notes(path: str, model: Any, about: dict[str, Any]) -> Iterable[tuple[str, str]]:
@@ -69,14 +72,17 @@ def _notes(path: str, model: Any, about: dict[str, Any]) -> Iterable[tuple[str, 
         yield "algorithm", f"{fit['algorithm']}; {REASONS.get(fit['reason'], fit['reason'])}"
         told = climbed(fit, terms=terms_of(model))
         yield "L", f"{numbers.nats(told.bound)} nats per {told.per}"
-        yield "gap", f"{numbers.gap(told.gap)} nats per {told.per}"
+        if told.gap is not None:
+            yield "gap", f"{numbers.gap(told.gap)} nats per {told.per}"
+        yield from kind_of(model).facts(fit.get("estimate"))
     yield "parameters", f"{numbers.count(model.n_parameters())} free"
 
 
 def show_score(task: Any, found: dict[str, Any], bits: bool, output: str | None) -> None:
     """L, ln p(y) and gap in all and per row, of sequences per sequence too; in bits too where asked."""
     total, mean = found["total"], found["mean"]
-    table = grid("nats", "L", "ln p(y)", "gap")
+    least = " ≥" if "draws" in found else ""
+    table = grid("nats", "L", f"ln p(y){least}", f"gap{least}")
     table.add_row("in all", numbers.nats(total["bound"]), numbers.nats(total["evidence"]), numbers.gap(total["gap"]))
     item = terms_of(task.model).item
     means = [(f"per {item}", mean)] if task.observations.n_items > 1 or "per_row" not in found else []
@@ -84,6 +90,9 @@ def show_score(task: Any, found: dict[str, Any], bits: bool, output: str | None)
         means.append(("per row", found["per_row"]))
     for name, of in means:
         table.add_row(name, numbers.nats(of["bound"]), numbers.nats(of["evidence"]), numbers.gap(of["gap"]))
+    if least:
+        told = f"L and ln p(y) are estimates from {found['draws']} draws of z; that of ln p(y) is low (IWAE)."
+        table.caption, table.caption_justify = told, "left"
     show(Text(headline(task), style="bold"), "", table, "")
     if bits:
         table = grid("bits", "−L", "−ln p(y)")
@@ -134,8 +143,10 @@ def _facts(task: Any, fit: Any) -> Iterable[tuple[str, str]]:
     )
     told = climbed(fit, rows=rows_per_item(task.observations))
     yield "L", f"{numbers.nats(told.bound)} nats per row{_per_sequence(task, fit.bound)}"
-    yield "ln p(y)", f"{numbers.nats(told.evidence)} nats per row{_per_sequence(task, fit.evidence)}"
-    yield "gap", f"{numbers.gap(told.gap)} nats per row"
+    if told.evidence is not None:
+        yield "ln p(y)", f"{numbers.nats(told.evidence)} nats per row{_per_sequence(task, fit.evidence)}"
+        yield "gap", f"{numbers.gap(told.gap)} nats per row"
+    yield from kind_of(fit.model).facts(fit.model.about["fit"].get("estimate"))
     if len(told.restarts) > 1:
         low, high = min(told.restarts), max(told.restarts)
         near = sum(value >= high - SAME for value in told.restarts)

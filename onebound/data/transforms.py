@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from onebound.errors import InputError
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
 
 def rebinarized(y: Tensor, generator: torch.Generator | None = None) -> Tensor:
@@ -13,6 +16,8 @@ def rebinarized(y: Tensor, generator: torch.Generator | None = None) -> Tensor:
 
     Raises InputError for values outside [0, 1].
     """
+    import torch  # Readers of tables live beside this, and a wrong path is answered without it.
+
     p = y.to(torch.float32) / 255 if not y.is_floating_point() else y
     if p.device.type == "cpu" and not bool(((p >= 0) & (p <= 1)).all()):  # elsewhere, looking would wait for the device
         raise InputError(

@@ -47,13 +47,15 @@ class TableLike(Protocol):
 class Option:
     """What some models can be told: --`name`, one of `choices`, or a whole number from 1 where there are none.
 
-    `help` is its line in the shell's help.
+    `several`: whole numbers with commas between them. `help` is its line in the shell's help, `default` what it says there.
     """
 
     name: str
     choices: tuple[str, ...]
     help: str
     metavar: str
+    default: str = "2"
+    several: bool = False
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,9 @@ class Entry:
     """One line of `onebound models`.
 
     `takes_stream`: the cells themselves are y, so they can be read in blocks. `of_sequences`: an item is a sequence of
-    rows, and its components are states.
+    rows, and its components are states. `is_vector`: z is a vector for each row, no class, and the model has no components
+    unless `has_components` says that its prior has. `under_network`: z is decoded by a network, so q is one too, and what is
+    random in it at the start is drawn from a `seed`.
     """
 
     name: str
@@ -71,6 +75,9 @@ class Entry:
     observations: Callable[[Any], np.ndarray]
     takes_stream: bool
     of_sequences: bool
+    is_vector: bool = False
+    has_components: bool = True
+    under_network: bool = False
 
 
 REGISTRY: dict[str, Entry] = {}
@@ -84,18 +91,26 @@ def register(
     observations: Callable[[Any], np.ndarray] = lambda table: table.values,
     takes_stream: bool = True,
     of_sequences: bool = False,
+    is_vector: bool = False,
+    has_components: bool = True,
+    under_network: bool = False,
 ) -> Callable[[Callable[..., Model]], Callable[..., Model]]:
-    """Decorator: `build(table, n_components, **options) -> Model` becomes the model `name` of the shell."""
+    """Decorator: `build(table, n_components, **options) -> Model` becomes the model `name` of the shell.
+
+    One `under_network` is built with a `seed` besides.
+    """
 
     def add(build: Callable[..., Model]) -> Callable[..., Model]:
-        def checked(table: Any, n_components: int, **chosen: Any) -> Model:
+        def checked(table: Any, n_components: int, seed: int = 0, **chosen: Any) -> Model:
             unknown = set(chosen) - {option.name for option in options}
             if unknown:
                 known = ", ".join(option.name for option in options) or "none"
                 raise InputError(f"{name}: option {', '.join(sorted(unknown))} is not understood; known: {known}.")
-            return build(table, n_components, **chosen)
+            random = {"seed": seed} if under_network else {}
+            return build(table, n_components, **random, **chosen)
 
-        REGISTRY[name] = Entry(name, summary, options, checked, observations, takes_stream, of_sequences)
+        kind = (takes_stream, of_sequences, is_vector, has_components, under_network)
+        REGISTRY[name] = Entry(name, summary, options, checked, observations, *kind)
         return build
 
     return add
@@ -104,6 +119,7 @@ def register(
 def _numeric(name: str, table: TableLike) -> int:
     """The number of columns, all of numbers; else InputError naming the first text."""
     mixed = f"mixed-{name.rpartition('-')[2]}"
+    mixed = mixed if mixed in REGISTRY else "mixed-mixture"
     for column in table.columns:
         if column.kind == "category" and column.text is None:
             raise InputError(
@@ -282,3 +298,120 @@ def categorical_hmm(table: TableLike, n_components: int) -> Model:
 def mixed_hmm(table: TableLike, n_components: int) -> Model:
     """One part for each type of column, in each state."""
     return _hmm(_mixed(table, n_components))
+
+
+# --- a vector for each row, in place of a class: linear, or under a network ----------------------------------------------
+
+LATENT = Option("latent", (), "dimensions of z", "L")
+LIKELIHOOD = Option(
+    "likelihood",
+    ("gaussian", "network-gaussian", "bernoulli", "poisson", "negative-binomial", "categorical"),
+    "of a column given z; default: as its cells are",
+    "NAME",
+)
+HIDDEN = Option("hidden", (), "sizes of the networks' layers", "N,N", "200,200", several=True)
+
+# What a network makes of columns of these kinds where nothing is said.
+USUAL = {"binary": "bernoulli", "count": "poisson", "category": "categorical", "real": "gaussian"}
+
+
+def likelihood_for(name: str, table: TableLike, asked: str | None) -> str:
+    """As asked, else by the kinds of the columns, those together that one likelihood takes: bits are counts are numbers."""
+    kinds = {column.kind for column in table.columns}
+    if asked is None:
+        together = next(kind for kind in ("category", "real", "count", "binary") if kind in kinds)
+        asked = USUAL[together]
+    if asked != "categorical":
+        _numeric(name, table)
+    elif kinds != {"category"}:
+        other = next(column for column in table.columns if column.kind != "category")
+        text = next((column for column in table.columns if column.kind == "category"), None)
+        beside = "" if text is None else f" beside the categories of {text.name!r}"
+        raise InputError(
+            f"{name}: column {other.name!r} is read as {other.kind}{beside}, and one likelihood serves all columns. Give "
+            f"--types {other.name}=category, or leave columns out (--columns); mixed-mixture takes several kinds."
+        )
+    return asked
+
+
+def _linear(name: str, table: TableLike, latent: int) -> tuple[int, int]:
+    columns = _numeric(name, table)
+    if latent > columns:
+        raise InputError(f"{name}: --latent must be at most the {columns} columns, got {latent}.")
+    return columns, latent
+
+
+@register(
+    "factor-analysis",
+    "real columns on few factors; noise of its own in each",
+    options=(LATENT,),
+    is_vector=True,
+    has_components=False,
+)
+def factor_analysis(table: TableLike, n_components: int, latent: int = 2) -> Model:
+    """Factors, and noise of its own in each column."""
+    from onebound.models.factor_analysis import FactorAnalysis
+
+    return FactorAnalysis(*_linear("factor-analysis", table, latent))
+
+
+@register(
+    "ppca",
+    "the same, equal noise: probabilistic PCA",
+    options=(LATENT,),
+    is_vector=True,
+    has_components=False,
+)
+def ppca(table: TableLike, n_components: int, latent: int = 2) -> Model:
+    """Principal axes, and equal noise in all columns."""
+    from onebound.models.factor_analysis import ProbabilisticPCA
+
+    return ProbabilisticPCA(*_linear("ppca", table, latent))
+
+
+def _deep(name: str, table: TableLike, prior: Model | None, seed: int, latent: int, **sizes: Any) -> Model:
+    import torch
+
+    from onebound.emissions.likelihoods import CategoricalLikelihood, likelihood_from
+    from onebound.models.deep_gaussian import DeepGaussian
+
+    chosen = likelihood_for(name, table, sizes.pop("likelihood", None))
+    made = (
+        CategoricalLikelihood(_sizes(table.columns))
+        if chosen == "categorical"
+        else likelihood_from(chosen, {"n_features": len(table.columns)})
+    )
+    return DeepGaussian(made, latent, prior=prior, generator=torch.Generator().manual_seed(seed), **sizes)
+
+
+VECTOR: dict[str, Any] = {
+    "options": (LATENT, LIKELIHOOD, HIDDEN),
+    "observations": _mixed_values,
+    "takes_stream": False,
+    "is_vector": True,
+    "under_network": True,
+}
+
+
+@register("vae", "columns of one kind from a vector by a network; z ~ N(0, 1)", has_components=False, **VECTOR)
+def vae(table: TableLike, n_components: int, seed: int, latent: int = 2, **sizes: Any) -> Model:
+    """A network from N(0, 1)."""
+    return _deep("vae", table, None, seed, latent, **sizes)
+
+
+def _latent_gaussian(n_components: int, latent: int) -> Emission:
+    from onebound.emissions import Gaussian
+
+    return Gaussian(n_components, latent)
+
+
+@register("gmm-vae", "the same, z from a mixture of Gaussians", **VECTOR)
+def gmm_vae(table: TableLike, n_components: int, seed: int, latent: int = 2, **sizes: Any) -> Model:
+    """A network from a mixture, whose component is summed exactly."""
+    return _deep("gmm-vae", table, _mixture(_latent_gaussian(n_components, latent)), seed, latent, **sizes)
+
+
+@register("hmm-vae", "sequences, z from a hidden Markov model", of_sequences=True, **VECTOR)
+def hmm_vae(table: TableLike, n_components: int, seed: int, latent: int = 2, **sizes: Any) -> Model:
+    """A network from a chain of states, whose path is summed exactly."""
+    return _deep("hmm-vae", table, _hmm(_latent_gaussian(n_components, latent)), seed, latent, **sizes)

@@ -37,6 +37,7 @@ class Climbed:
     choice: Mapping[str, Any] | None = None  # `Choice.as_dict()`, if this fit is the best of several models'
     per: str = "row"
     size: float = 1.0
+    estimate: Mapping[str, Any] | None = None  # of ln p(y) and how z is used, where ln p(y) has no sum
 
 
 def climbed(fit: Any, title: str = "the model", *, rows: float | None = None, terms: Terms | None = None) -> Climbed:
@@ -70,6 +71,7 @@ def climbed(fit: Any, title: str = "the model", *, rows: float | None = None, te
         choice=_choice(summary.get("choice"), size),
         per=terms.item if terms is not None and known is None else "row",
         size=size,
+        estimate=summary.get("estimate"),
     )
 
 
@@ -86,7 +88,7 @@ def _choice(choice: Mapping[str, Any] | None, size: float) -> Mapping[str, Any] 
 
 def _record(values: Mapping[str, Any], size: float) -> Record:
     known = {f.name: values[f.name] for f in fields(Record) if f.name in values}
-    for name in ("bound", "evidence", "gap", "objective"):
+    for name in ("bound", "evidence", "gap", "objective", "trained"):
         known[name] = _number(known.get(name), size)
     return Record(**{**known, "repairs": tuple(known.get("repairs", ()))})
 

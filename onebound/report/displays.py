@@ -12,13 +12,15 @@ from matplotlib.figure import Figure
 from onebound.errors import InputError
 from onebound.report.checks import confidence_figure, draw_confidence, draw_restarts, restarts_figure
 from onebound.report.climbed import Climbed, climbed
+from onebound.report.latent import means_of
 from onebound.report.pairs import has_pairs, pair_figure
 from onebound.report.parameters import gaussian_part
-from onebound.report.pictures import draw_profiles, draw_scatter, scatter_figure
+from onebound.report.pictures import POINTS, draw_profiles, draw_scatter, sample, scatter_figure
 from onebound.report.style import isolated
 from onebound.report.survey import Survey, survey, weighed
 from onebound.report.terms import terms_of
 from onebound.report.traces import draw_climbs, trace_figure
+from onebound.report.vector_pictures import draw_latent, latent_figure
 
 FORMATS = (".png", ".svg")
 
@@ -132,7 +134,11 @@ class ConfidenceDisplay(Display):
 
     @classmethod
     def from_estimator(cls, model: Any, y: Any, *, weights: Any = None) -> "ConfidenceDisplay":
-        """Of a model on y (N, D)."""
+        """Of a model on y (N, D). Raises InputError for one whose z is a vector, which is no class to be sure of."""
+        if terms_of(model).is_vector:
+            raise InputError(
+                "ConfidenceDisplay: z is a vector in this model, no class. ScatterDisplay shows where rows lie."
+            )
         return cls(survey(model, y, weights)).plot()
 
     def _figure(self) -> Figure:
@@ -143,7 +149,10 @@ class ConfidenceDisplay(Display):
 
 
 class ScatterDisplay(Display):
-    """The data with the components: a scatter plot, a pair plot, or the profiles of a model without Gaussian columns."""
+    """The data with the components: a scatter plot, a pair plot, or the profiles of a model without Gaussian columns.
+
+    Where z is a vector: the rows in its space.
+    """
 
     def __init__(self, model: Any, y: Any, names: Sequence[str] | None = None, *, pairs: bool = False) -> None:
         self.model, self.obs = model, weighed(model, y)
@@ -165,10 +174,15 @@ class ScatterDisplay(Display):
         return cls(model, y, names, pairs=pairs).plot()
 
     def _figure(self) -> Figure:
+        if terms_of(self.model).is_vector:
+            return latent_figure(means_of(self.model, sample(self.obs, POINTS)), None)
         draw = pair_figure if self.pairs else scatter_figure
         return draw(self.model, self.obs, self.names)
 
     def _draw(self, axes: Axes) -> None:
+        if terms_of(self.model).is_vector:
+            draw_latent(axes, means_of(self.model, sample(self.obs, POINTS)))
+            return
         if self.pairs and has_pairs(self.model):
             raise InputError("ScatterDisplay.plot: a pair plot needs a figure of its own; leave ax out.")
         if gaussian_part(self.model.emission) is None:

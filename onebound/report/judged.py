@@ -12,13 +12,14 @@ from onebound.report.markup import facts, figure, table, table_row
 from onebound.report.sections import climbs, component_heads
 from onebound.report.subject import Subject
 from onebound.report.survey import SURE, Survey
+from onebound.report.vectors import network_climb
 
 NEAR = 1e-3  # Nats per row: restarts within it of the best ended on the same hill, as far as anyone can tell.
 
 
 def confidence(subject: Subject) -> list[str]:
     seen = subject.seen
-    if seen is None or len(seen.held) == 1:
+    if seen is None or len(seen.held) < 2:
         return []
     total, part = seen.total_weight, subject.terms.part
     heads = [part, *component_heads(len(seen.held))]
@@ -56,11 +57,16 @@ def climb(subject: Subject) -> list[str]:
         return []
     known = any(record.bound is not None for record in fit.trace)
     repaired = (
-        "Repairs on the way: " + "; ".join(map(subject.terms.own, fit.repairs)) + "."
+        ("Repairs on the way: " if subject.terms.is_exact else "On the way: ")
+        + "; ".join(map(subject.terms.own, fit.repairs))
+        + "."
         if fit.repairs
         else "Nothing had to be repaired."
     )
-    return [*(climbs([fit]) if known else ["<h2>The climb</h2>"]), *_restarts(fit), f"<p>{escape(repaired)}</p>"]
+    drawn = ["<h2>The climb</h2>"]
+    if known:
+        drawn = climbs([fit]) if subject.terms.is_exact else network_climb(subject)
+    return [*drawn, *_restarts(fit), f"<p>{escape(repaired)}</p>"]
 
 
 def _restarts(fit: Climbed) -> list[str]:
@@ -85,17 +91,22 @@ def _restarts(fit: Climbed) -> list[str]:
 
 
 def criteria(subject: Subject) -> list[str]:
-    if subject.seen is None:
+    if subject.seen is None or not subject.terms.is_exact:
         return []
     seen = subject.seen
     c = Criteria.of(subject.model.n_parameters(), seen.log_evidence, seen.entropy, seen.total_weight)
     whose = "the paths" if subject.terms.is_chain else "the responsibilities"
-    values = [("BIC", c.bic), ("AIC", c.aic), ("ICL", c.icl)]
+    values = [("BIC", c.bic), ("AIC", c.aic), *([] if subject.terms.is_vector else [("ICL", c.icl)])]
+    icl = (
+        "."  # The entropy of a vector depends on its units.
+        if subject.terms.is_vector
+        else f"; ICL = BIC + 2 · the entropy of {whose}, so it prefers {subject.terms.part}s that keep apart."
+    )
     text = (
         "Models of different size, fitted to the same rows and columns, are compared by these; lower is better. All are in "
         "nats times 2, over all rows together: AIC = −2 · ln p(y) + 2 P; BIC = −2 · ln p(y) + P · ln N, with "
         f"P = {c.n_parameters:,} free parameters and N = {weight_text(subject.seen)} rows (their total "
-        f"weight); ICL = BIC + 2 · the entropy of {whose}, so it prefers {subject.terms.part}s that keep apart. (Some "
+        f"weight){icl} (Some "
         "programs report them with the other sign.)"
     )
     return [

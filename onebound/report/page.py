@@ -15,8 +15,10 @@ from onebound.report.parameters import gaussian_part
 from onebound.report.pictures import POINTS, sample, scatter_figure
 from onebound.report.sections import EVIDENCE, WHY, climbs, footer, parameters, plans, profiles, scatter
 from onebound.report.style import colours
+from onebound.report.subject import Subject
 from onebound.report.terms import Terms, rows_per_item, terms_of
 from onebound.report.traces import labels
+from onebound.report.vectors import vector_sections
 
 NEAR = 1e-3  # Nats per row: what counts as having arrived.
 TIED = 1e-6  # Nats per row: what counts as equally good.
@@ -55,8 +57,7 @@ def comparison_page(title: str, fits: Sequence[Any], y: Any, names: Sequence[str
         *_explanation(told, terms, obs.n_rows),
         *_results(told, best, terms),
         *climbs(told),
-        *_data(fits, best, sample(obs, POINTS), names, obs.n_rows),
-        *parameters(fits[best].model, names, f"The best fit, {labels(fits)[best]}, in the units of the data."),
+        *(_vectors(fits[best], obs, names) if terms.is_vector else _classes(fits, best, obs, names)),
         *plans(told),
         footer(subtitle),
     ]
@@ -80,11 +81,12 @@ def _explanation(fits: Sequence[Climbed], terms: Terms, n_rows: int) -> list[str
     known = [value for value in starts if value is not None]
     together = len(known) == len(starts) and max(known) - min(known) < TIED
     n = numbers.count(n_rows)
+    what = "what z" if terms.is_vector else f"which {terms.part}"
     whom = "Every algorithm on this page fits" if len(fits) > 1 else "The algorithm on this page fits"
     return [
         f"<p>{whom} the same model to the same {n} rows{', from the same start,' if together else ''} by raising the same "
         f"number: the bound <i>L</i>. {EVIDENCE[terms.item]} To raise it, an algorithm "
-        f"needs to guess which {terms.part} each row came from, and <i>L</i> is the evidence less a penalty for a wrong guess: "
+        f"needs to guess {what} each row came from, and <i>L</i> is the evidence less a penalty for a wrong guess: "
         "<i>L</i> = ln p(y) − gap. That <i>gap</i>, a Kullback–Leibler divergence, is never below 0. Where it is 0, the "
         "guess is the exact posterior and <i>L</i> tells the whole truth; where it is wide, the model is better than its "
         "<i>L</i> says.</p>"
@@ -130,6 +132,20 @@ def _pace(fits: Sequence[Any], best: int) -> str:
     if others:
         text += f" Not there: {', '.join(others)}."
     return f"<p>{escape(text)}</p>"
+
+
+def _vectors(fit: Any, obs: Observations, names: Sequence[str]) -> list[str]:
+    """What there is to see of the best fit where z is a vector."""
+    return vector_sections(Subject(fit.model, names, None, obs, None))
+
+
+def _classes(fits: Sequence[Any], best: int, obs: Observations, names: Sequence[str]) -> list[str]:
+    """The same where it is a class or a state."""
+    told = f"The best fit, {labels(fits)[best]}, in the units of the data."
+    return [
+        *_data(fits, best, sample(obs, POINTS), names, obs.n_rows),
+        *parameters(fits[best].model, names, told),
+    ]
 
 
 def _data(fits: Sequence[Any], best: int, drawn: Observations, names: Sequence[str], n_rows: int) -> list[str]:

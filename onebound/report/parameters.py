@@ -70,6 +70,14 @@ def coded_columns(emission: Any) -> set[int]:
     return set(range(len(emission.n_symbols))) if is_table else set()
 
 
+def coded_of(model: Any) -> set[int]:
+    """Those columns of a model, whether classes explain them or a network."""
+    likelihood = getattr(model, "likelihood", None)
+    if likelihood is not None:
+        return set(range(model.n_features)) if hasattr(likelihood, "n_symbols") else set()
+    return coded_columns(model.emission) if hasattr(model, "emission") else set()
+
+
 def _parts(emission: Any) -> list[tuple[list[int], Any]]:
     if not isinstance(emission, Product):
         return []

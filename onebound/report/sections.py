@@ -2,7 +2,7 @@
 
 import os
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 from importlib import metadata
 from typing import Any
@@ -65,12 +65,29 @@ def fit_facts(fit: Climbed) -> list[tuple[str, str]]:
     return [
         ("algorithm", fit.algorithm),
         (f"L, nats per {fit.per}", numbers.nats(fit.bound)),
-        (f"ln p(y), nats per {fit.per}", numbers.nats(fit.evidence)),
-        *_in_all(fit),
-        (f"gap, nats per {fit.per}", numbers.gap(fit.gap)),
+        *(_known(fit) if fit.estimate is None else _estimated(fit, fit.estimate)),
         ("passes over the data", numbers.count(fit.trace[-1].passes if fit.trace else None)),
         ("seconds", numbers.seconds(fit.seconds)),
         ("why it stopped", WHY.get(fit.reason, fit.reason)),
+    ]
+
+
+def _known(fit: Climbed) -> list[tuple[str, str]]:
+    return [
+        (f"ln p(y), nats per {fit.per}", numbers.nats(fit.evidence)),
+        *_in_all(fit),
+        (f"gap, nats per {fit.per}", numbers.gap(fit.gap)),
+    ]
+
+
+def _estimated(fit: Climbed, estimate: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Of some items, so that L of all of them and this are two numbers, and the gap is theirs."""
+    size = 1.0 if fit.per != "row" else estimate["rows_per_item"]
+    error = f" ± {numbers.parameter(estimate['gap_error'] / size, 2)}" if estimate["items"] > 1 else ""
+    return [
+        (f"ln p(y), nats per {fit.per}", f"≥\u00a0{numbers.nats(estimate['evidence'] / size)}"),
+        (f"gap, nats per {fit.per}", f"≥\u00a0{numbers.nats(estimate['gap'] / size)}{error}"),
+        ("both estimated on", f"{estimate['items']:,} items, {estimate['draws']:,} draws each"),
     ]
 
 

@@ -17,7 +17,7 @@ from onebound.report.climbed import Climbed, climbed
 from onebound.report.judged import climb, confidence, criteria, weight_text
 from onebound.report.markup import chip, document, facts, figure, note, table, table_row, write_whole
 from onebound.report.pairs import has_pairs, pair_figure, pair_points
-from onebound.report.parameters import array, coded_columns, gaussian_part
+from onebound.report.parameters import array, coded_of, gaussian_part
 from onebound.report.pictures import POINTS, sample
 from onebound.report.sections import (
     EVIDENCE,
@@ -32,7 +32,8 @@ from onebound.report.sections import (
 from onebound.report.style import component_colour
 from onebound.report.subject import Subject
 from onebound.report.survey import survey, weighed
-from onebound.report.terms import rows_per_item, terms_of
+from onebound.report.terms import n_columns, rows_per_item, terms_of
+from onebound.report.vectors import vector_sections
 from onebound.report.words import SCALE, sentences
 
 COLUMNS_SHOWN = 20
@@ -47,25 +48,34 @@ def write_report(
     names: Sequence[str],
     subtitle: str | None = None,
     weights: Any = None,
+    *,
+    labels: Sequence[str | None] | None = None,
 ) -> None:
     """Write one self-contained HTML page about one fitted model.
 
     summary: the Fit, or what its `summary()` said, or None where nobody remembers; y: the data (N, D), NaN where a cell is
     missing, or an Observations, or None where they are not at hand; names: the D columns'; subtitle: where the data come
-    from; weights: (N,), the rows' own. What cannot be told without the summary or the data is left out, and the page says
+    from; weights: (N,), the rows' own; labels: (N,), known classes that colour the
+    rows where z is a vector. What cannot be told without the summary or the data is left out, and the page says
     so. The file appears whole or not at all.
     Raises InputError for data that do not go with the model, or if the file cannot be written.
     """
-    write_whole(Path(path), report_page(model, summary, y, names, subtitle, weights))
+    write_whole(Path(path), report_page(model, summary, y, names, subtitle, weights, labels=labels))
 
 
 def report_page(
-    model: Any, summary: Any, y: Any, names: Sequence[str], subtitle: str | None = None, weights: Any = None
+    model: Any,
+    summary: Any,
+    y: Any,
+    names: Sequence[str],
+    subtitle: str | None = None,
+    weights: Any = None,
+    *,
+    labels: Sequence[str | None] | None = None,
 ) -> str:
     """The text of that page."""
-    n_features = model.emission.n_features
-    if len(names) != n_features:
-        raise InputError(f"report: names must name the model's {n_features} columns, got {len(names)}.")
+    if len(names) != n_columns(model):
+        raise InputError(f"report: names must name the model's {n_columns(model)} columns, got {len(names)}.")
     obs = None if y is None else weighed(model, y, weights)
     subject = Subject(
         model,
@@ -73,23 +83,26 @@ def report_page(
         None if summary is None else _climbed(model, summary, obs),
         obs,
         None if obs is None else survey(model, obs),
+        labels,
     )
     sections = [
         f"<h1>{escape(subject.title)}</h1>",
         f'<p class="subtitle">{escape(subtitle)}</p>' if subtitle else "",
         *_fitted(subject),
-        *_choice(subject),
-        *_components(subject),
-        *_chain(subject),
-        *confidence(subject),
+        *(vector_sections(subject) if subject.terms.is_vector else _of_classes(subject)),
         *climb(subject),
         *criteria(subject),
-        *parameters(model, names, "In the units of the data."),
+        *([] if subject.terms.is_vector else parameters(model, names, "In the units of the data.")),
         *_columns(subject),
         *(plans([subject.fit]) if subject.fit and subject.fit.plan else []),
         footer(subtitle),
     ]
     return document(subject.title, "\n".join(section for section in sections if section))
+
+
+def _of_classes(subject: Subject) -> list[str]:
+    """What there is to say of a z that is a class or a state."""
+    return [*_choice(subject), *_components(subject), *_chain(subject), *confidence(subject)]
 
 
 def _climbed(model: Any, summary: Any, obs: Observations | None) -> Climbed:
@@ -107,7 +120,9 @@ def _fitted(subject: Subject) -> list[str]:
         missing.append("How it was fitted is not remembered: the climb, the plan and the restarts are left out.")
     if subject.seen is None:
         missing.append(
-            "This page was made without the data: their pictures, the confidence and the criteria are left out."
+            "This page was made without the data: their pictures, "
+            + ("where they lie" if subject.terms.is_vector else "the confidence")
+            + " and the criteria are left out."
         )
     return [
         "<h2>What was fitted to what</h2>",
@@ -143,7 +158,7 @@ def _data_facts(subject: Subject) -> list[tuple[str, str]]:
         ]
     gaps, cells = int(seen.missing.sum()), seen.n_rows * d
     told.append(("rows", numbers.count(seen.n_rows)))
-    if subject.terms.is_chain:
+    if subject.terms.item == "sequence":
         told.append(("sequences", numbers.count(seen.n_items)))
     told.append(("columns", numbers.count(d)))
     told.append(("missing cells", f"{gaps:,} of {cells:,} ({numbers.share(gaps / cells)})" if gaps else "none"))
@@ -168,7 +183,7 @@ def _columns(subject: Subject) -> list[str]:
     seen = subject.seen
     if seen is None:
         return []
-    coded = coded_columns(subject.model.emission)
+    coded = coded_of(subject.model)
     all_coded = len(coded) == len(subject.names)
     heads = ["column", "kind", "missing", *([] if all_coded else ["mean", "standard deviation", "lowest", "highest"])]
     rows = []

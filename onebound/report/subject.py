@@ -6,9 +6,8 @@ from typing import Any
 
 from onebound.observations import Observations
 from onebound.report.climbed import Climbed
-from onebound.report.parameters import array
 from onebound.report.survey import Survey
-from onebound.report.terms import Terms, terms_of
+from onebound.report.terms import Terms, sized, terms_of
 
 
 @dataclass(frozen=True)
@@ -20,6 +19,7 @@ class Subject:
     fit: Climbed | None
     obs: Observations | None
     seen: Survey | None
+    labels: Sequence[str | None] | None = None  # known classes of the rows, which colour them where z is a vector
 
     @property
     def terms(self) -> Terms:
@@ -34,5 +34,5 @@ class Subject:
     @property
     def title(self) -> str:
         """The name of the model and how many parts it has."""
-        name, k = self.about.get("model"), len(array(self.model.weights))
-        return f"{name}, {self.terms.parts(k)}" if name else str(self.model.title())
+        name = self.about.get("model")
+        return f"{name}, {sized(self.model)}" if name else str(self.model.title())

@@ -9,6 +9,7 @@ import torch
 from onebound.errors import InputError
 from onebound.observations import Observations, weighted_total
 from onebound.report.parameters import array
+from onebound.report.terms import terms_of
 
 BINS = 20  # Of the histogram of the largest responsibility, each 0.05 wide.
 SURE = 0.9
@@ -78,12 +79,34 @@ def survey(model: Any, y: Any, weights: Any = None) -> Survey:
 
 
 def _block(model: Any, block: Observations) -> dict[str, Any]:
+    y = array(block.y)
+    absent = np.isnan(y)
+    columns = {
+        "missing": absent.sum(axis=0),
+        "low": np.where(absent, np.inf, y).min(axis=0),
+        "high": np.where(absent, -np.inf, y).max(axis=0),
+    }
+    return (_vectors(model, block) if terms_of(model).is_vector else _classes(model, block)) | columns
+
+
+def _vectors(model: Any, block: Observations) -> dict[str, Any]:
+    """Nobody holds a row whose z is a vector; ln p(y) is known unless a network decodes it."""
+    nobody = {name: np.zeros(0) for name in ("held", "assigned", "sure", "histogram")}
+    if not terms_of(model).is_exact:
+        return {"log_evidence": float("nan"), "entropy": float("nan"), **nobody}
+    q = model.posterior(block)
+    return {
+        "log_evidence": float(weighted_total(block.weights, q.log_partition)),
+        "entropy": float(weighted_total(block.weights, q.entropy)),
+        **nobody,
+    }
+
+
+def _classes(model: Any, block: Observations) -> dict[str, Any]:
     q = model.posterior(block)
     r, w = array(model.row_responsibilities(q)), array(block.as_rows().weights)  # (n, K), (n,)
     best = r.argmax(axis=1)
     largest = np.minimum(r[np.arange(len(r)), best], 1.0)  # Rounding may leave it above 1.
-    y = array(block.y)
-    absent = np.isnan(y)
     one_hot = np.eye(r.shape[1])[best] * w[:, None]  # (n, K)
     bins = np.minimum((largest * BINS).astype(int), BINS - 1)
     return {
@@ -93,7 +116,4 @@ def _block(model: Any, block: Observations) -> dict[str, Any]:
         "assigned": one_hot.sum(axis=0),
         "sure": one_hot[largest > SURE].sum(axis=0),
         "histogram": one_hot.T @ np.eye(BINS)[bins],
-        "missing": absent.sum(axis=0),
-        "low": np.where(absent, np.inf, y).min(axis=0),
-        "high": np.where(absent, -np.inf, y).max(axis=0),
     }

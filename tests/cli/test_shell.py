@@ -42,6 +42,9 @@ RECORD_KEYS = [
     "seconds",
     "running",
     "repairs",
+    "trained",
+    "active_units",
+    "kl",
 ]
 
 

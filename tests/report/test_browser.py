@@ -25,13 +25,18 @@ def pages(shell: Shell, faithful: str, mixed: str) -> list[Path]:
         ("demo", "--max-iter", "2"),
         ("fit", "gaussian-mixture", faithful, "-o", "g.safetensors"),
         ("fit", "mixed-mixture", mixed, "-o", "m.safetensors"),
+        ("fit", "gmm-vae", faithful, "--hidden", "4", "--passes", "2", "--report", "vae.html"),
+        ("fit", "ppca", faithful, "--latent", "1", "--report", "ppca.html"),
         ("report", "g.safetensors", faithful, "-o", "geyser.html"),
         ("report", "m.safetensors", mixed, "-o", "mixed.html"),
         ("report", "m.safetensors", "-o", "alone.html"),
     ):
         result = shell(*line)
         assert result.exit_code == 0, result.output
-    return [Path(name) for name in ("onebound-demo.html", "geyser.html", "mixed.html", "alone.html")]
+    return [
+        Path(name)
+        for name in ("onebound-demo.html", "geyser.html", "mixed.html", "alone.html", "vae.html", "ppca.html")
+    ]
 
 
 def opened(page: Path, folder: Path) -> tuple[str, str]:
