@@ -97,7 +97,7 @@ def pens(train: str, test: str, n_states: int, passes: int) -> None:
         states = model.posterior(held_out).argmax.numpy().reshape(-1, 8)
         print(f"{name}: ln p = {value:.3f}, {information(states, digit):.2f} nats about the digit", flush=True)
     for name, prior in (("VAE, independent points", None), ("HMM-VAE", HMM(Gaussian(n_states, 4)))):
-        model = DeepGaussian("gaussian", 4, n_features=2, hidden=(64, 64), prior=prior, generator=seeded(0))
+        model = DeepGaussian("network-gaussian", 4, n_features=2, hidden=(64, 64), prior=prior, generator=seeded(0))
         rows = y if prior is not None else y.as_rows()
         fit = ob.fit(
             model, rows, ob.VAE(lr=2e-3), max_iter=passes, batch_size=64 if prior else 512, generator=seeded(0)
@@ -123,7 +123,8 @@ def main() -> None:
     parser.add_argument("--passes", type=int, default=150)
     parser.add_argument("--states", type=int, default=20)
     options = parser.parse_args()
-    clusters(options.optdigits, options.seeds, options.passes)
+    if options.seeds:
+        clusters(options.optdigits, options.seeds, options.passes)
     pens(options.pendigits, options.pendigits_test, options.states, 60)
 
 

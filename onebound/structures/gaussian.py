@@ -225,7 +225,7 @@ class DiagonalGaussian(Gaussian):
 class FullGaussian(Gaussian):
     """N Gaussians with any covariance, shared by the items or one each.
 
-    >>> FullGaussian.of(torch.zeros(1, 2), torch.eye(2)[None]).covariance.tolist()
+    >>> (FullGaussian.of(torch.zeros(1, 2), torch.eye(2)[None]).covariance + 0.0).tolist()
     [[[1.0, 0.0], [0.0, 1.0]]]
     """
 

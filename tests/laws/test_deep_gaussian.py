@@ -241,7 +241,9 @@ def test_a_dead_dimension_is_seen() -> None:
     assert "1 of 2" in use.advice
     q = model.encode(data(500))
     assert float(use.kl.sum()) == pytest.approx(float(q.detach().kl_from_standard().mean()), rel=1e-10)
-    assert use.variance[0] == pytest.approx(float(q.mean[:, 0].var(correction=0) + q.variance[0, 0]), rel=1e-10)
+    assert use.variance[0] == pytest.approx(
+        float((q.mean[:, 0].var(correction=0) + q.variance[0, 0]).detach()), rel=1e-10
+    )
 
 
 # --- any exact model as a prior ------------------------------------------------------------------------------------------
