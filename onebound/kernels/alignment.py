@@ -17,7 +17,6 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import numpy as np
 from numba import njit
 
 from onebound.kernels.lanes import bits_of, float_of
@@ -32,7 +31,7 @@ REACH = 700
 # The exponent of a block that holds nothing.
 EMPTY = -(2**40)
 # Sums may be taken in any order, always the same one; nothing is NaN here.
-_LOOSE = {"contract", "reassoc", "nnan", "nsz"}
+LOOSE = {"contract", "reassoc", "nnan", "nsz"}
 _EXPONENT = 2047 << 52
 
 
@@ -64,14 +63,16 @@ def skips(labels: Any, skip: Any) -> int:
 
 
 @njit(nogil=True, inline="never", fastmath={"contract"})
-def emissions(scores: Any, item: int, labels: Any, blank: int, e: Any, top: Any) -> bool:
-    """exp of the scores (T, B, C) that the item needs over the largest of its frame: e (T, 2 + W), blank first; `top` (T,).
+def emissions(scores: Any, first: int, step: int, labels: Any, blank: int, e: Any, top: Any) -> bool:
+    """exp of the scores that an item needs over the largest of its frame: e (T, 2 + W), blank first; `top` (T,).
+
+    Its frame t is row first + t · step of the scores (R, C).
 
     False where a score is NaN or +inf.
     """
     n = len(labels)
     for t in range(len(e)):
-        frame = scores[t, item]
+        frame = scores[first + t * step]
         most = float(frame[blank])
         broken = not most < math.inf
         e[t, 0] = most
@@ -92,7 +93,7 @@ def emissions(scores: Any, item: int, labels: Any, blank: int, e: Any, top: Any)
     return True
 
 
-@njit(nogil=True, inline="never", fastmath=_LOOSE)
+@njit(nogil=True, inline="never", fastmath=LOOSE)
 def _move(blank: float, e: Any, skip: Any, pb: Any, pl: Any, nb: Any, nl: Any) -> None:
     """A step of all states, as if all blocks had one unit; rows begin with a block of zeros."""
     for i in range(len(skip) - BLOCK):
@@ -102,7 +103,7 @@ def _move(blank: float, e: Any, skip: Any, pb: Any, pl: Any, nb: Any, nl: Any) -
         nl[j] = e[1 + i] * (pl[j] + stay + skip[i] * come)
 
 
-@njit(nogil=True, inline="never", fastmath=_LOOSE)
+@njit(nogil=True, inline="never", fastmath=LOOSE)
 def _scale(row: Any, other: Any, at: int, exponent: int, least: int) -> int:
     """Give a block of two rows the unit that makes its largest about 1, but none below 2 ** least. Returns its exponent."""
     most = 0.0
@@ -166,7 +167,7 @@ def forward(e: Any, skip: Any, n_labels: int, alpha: Any, exponents: Any) -> Non
                     own[k] = _scale(nb, nl, BLOCK * (k + 1), own[k], least)
 
 
-@njit(nogil=True, inline="never", fastmath=_LOOSE)
+@njit(nogil=True, inline="never", fastmath=LOOSE)
 def _weighed(blank: float, e: Any, b: Any, v: Any) -> None:
     """β · e, in place."""
     for i in range(len(e) - 2):
@@ -174,7 +175,7 @@ def _weighed(blank: float, e: Any, b: Any, v: Any) -> None:
         v[i] *= e[1 + i]
 
 
-@njit(nogil=True, inline="never", fastmath=_LOOSE)
+@njit(nogil=True, inline="never", fastmath=LOOSE)
 def _move_back(skip: Any, b: Any, v: Any, nb: Any, nv: Any) -> None:
     """A step back of all states from what `_weighed` leaves, as if all blocks had one unit."""
     for i in range(len(skip) - BLOCK):
@@ -182,7 +183,7 @@ def _move_back(skip: Any, b: Any, v: Any, nb: Any, nv: Any) -> None:
         nv[i] = v[i] + b[i + 1] + skip[i + 1] * v[i + 1]
 
 
-@njit(nogil=True, inline="never", fastmath=_LOOSE)
+@njit(nogil=True, inline="never", fastmath=LOOSE)
 def _shares(ab: Any, al: Any, b: Any, v: Any, fa: Any, fb: Any, found: Any) -> float:
     """p(state) of labels into `found`; returns the sum over blanks."""
     blanks = 0.0
@@ -202,13 +203,14 @@ def backward(
     exponents: Any,
     weight: float,
     out: Any,
-    item: int,
+    first: int,
+    step: int,
     work: Any,
     units: Any,
 ) -> bool:
-    """Subtract weight · p(frame t is in a state of class c) from out (T, B, C); False where α or β may have lost too much.
+    """Subtract weight · p(frame t is in a state of class c) from row first + t · step of out (R, C).
 
-    `work` (7, W + BLOCK), `units` (3, blocks).
+    False where α or β may have lost too much. `work` (7, W + BLOCK), `units` (3, blocks).
     """
     frames, n, blocks = len(e), len(labels), exponents.shape[1]
     w = blocks * BLOCK
@@ -268,7 +270,7 @@ def backward(
                     fa[u], fb[u] = one, two
         blanks = _shares(alpha[t, 0], alpha[t, 1], b, v, fa, fb, found)
         if weight != 0.0:
-            frame = out[t, item]
+            frame = out[first + t * step]
             frame[blank] -= weight * blanks
             for u in range(n):
                 frame[labels[u]] -= weight * found[u]
@@ -290,197 +292,3 @@ def ending(last: Any, exponents: Any, n: int) -> tuple[float, int]:
                 return more, other
             mass += more * _power(other - exponent)
     return mass, exponent
-
-
-# --- in log space: for items whose masses span too much ----------------------------------------------------------------
-
-
-@njit(nogil=True, inline="always")
-def _add(a: float, b: float) -> float:
-    if b > a:
-        a, b = b, a
-    return a if b == -math.inf else a + math.log1p(math.exp(b - a))
-
-
-@njit(nogil=True, inline="never")
-def in_log_space(
-    scores: Any, item: int, labels: Any, blank: int, weight: float, out: Any, alpha: Any, work: Any
-) -> float:
-    """ln Z of an item of scores (T, B, C), and out less weight · occupancies; alpha (T, 2 U + 1), work (2, 2 U + 1)."""
-    frames, n = len(alpha), len(labels)
-    states = 2 * n + 1
-    for t in range(frames):
-        for s in range(states):
-            if t == 0:
-                x = 0.0 if s < 2 else -math.inf
-            else:
-                x = alpha[t - 1, s]
-                if s > 0:
-                    x = _add(x, alpha[t - 1, s - 1])
-                if s > 2 and s % 2 == 1 and labels[s // 2] != labels[s // 2 - 1]:
-                    x = _add(x, alpha[t - 1, s - 2])
-            alpha[t, s] = x + scores[t, item, labels[s // 2] if s % 2 == 1 else blank]
-    log_z = alpha[frames - 1, states - 1]
-    if n > 0:
-        log_z = _add(log_z, alpha[frames - 1, states - 2])
-    if weight == 0.0 or log_z == -math.inf:
-        return log_z
-    b, nb = work[0], work[1]
-    b[:] = -math.inf
-    b[states - 1] = 0.0
-    if n > 0:
-        b[states - 2] = 0.0
-    for t in range(frames - 1, -1, -1):
-        if t < frames - 1:
-            for s in range(states):
-                x = b[s] + scores[t + 1, item, labels[s // 2] if s % 2 == 1 else blank]
-                if s + 1 < states:
-                    x = _add(x, b[s + 1] + scores[t + 1, item, labels[(s + 1) // 2] if s % 2 == 0 else blank])
-                if s % 2 == 1 and s + 2 < states and labels[s // 2] != labels[s // 2 + 1]:
-                    x = _add(x, b[s + 2] + scores[t + 1, item, labels[s // 2 + 1]])
-                nb[s] = x
-            b, nb = nb, b
-        for s in range(states):
-            x = alpha[t, s] + b[s] - log_z
-            if x > -745.0:
-                out[t, item, labels[s // 2] if s % 2 == 1 else blank] -= weight * math.exp(x)
-    return log_z
-
-
-# --- many items --------------------------------------------------------------------------------------------------------
-
-
-@njit(nogil=True, inline="never", fastmath={"contract", "reassoc", "nsz"})
-def _read(scores: Any, row: Any) -> bool:
-    """A frame's scores as float64; whether none is NaN or +inf."""
-    zero = 0.0
-    for c in range(len(row)):
-        x = float(scores[c])
-        row[c] = x
-        zero += x * 0.0
-    if zero == zero:
-        return True
-    fine = True
-    for c in range(len(row)):
-        fine &= row[c] < math.inf  # −inf may be
-    return fine
-
-
-@njit(nogil=True, inline="never", fastmath=_LOOSE)
-def _largest(row: Any) -> float:
-    most = row[0]
-    for c in range(len(row)):
-        most = max(most, row[c])
-    return most
-
-
-@njit(nogil=True, inline="never", fastmath={"contract", "nnan", "nsz"})
-def _exp_over(row: Any, most: float) -> None:
-    """exp(row − most) in place. Rounding in it must not be reordered, so the sum is apart."""
-    for c in range(len(row)):
-        x = row[c] - most
-        a = x if x > SMALLEST_EXPONENT else SMALLEST_EXPONENT
-        row[c] = exp_of_negative(a) if x > SMALLEST_EXPONENT else 0.0
-
-
-@njit(nogil=True, inline="never", fastmath=_LOOSE)
-def _sum(row: Any) -> float:
-    mass = 0.0
-    for c in range(len(row)):
-        mass += row[c]
-    return mass
-
-
-@njit(nogil=True, inline="never", fastmath=_LOOSE)
-def _written(row: Any, factor: float, out: Any) -> None:
-    for c in range(len(row)):
-        out[c] = row[c] * factor
-
-
-@njit(nogil=True, inline="never")
-def softmax(scores: Any, item: int, frames: int, weight: float, out: Any, row: Any) -> float:
-    """out = weight · softmax of scores (T, B, C) by frames; returns Σ ln of the sums, NaN where a frame has no sum."""
-    total = 0.0
-    for t in range(frames):
-        if not _read(scores[t, item], row):
-            return math.nan
-        most = _largest(row)
-        if not most > -math.inf:
-            return math.nan
-        _exp_over(row, most)
-        mass = _sum(row)
-        total += most + math.log(mass)
-        if weight != 0.0:
-            _written(row, weight / mass, out[t, item])
-    return total
-
-
-@njit(nogil=True, inline="always")
-def _forget(out: Any, item: int, frames: int, weight: float) -> None:
-    """Without a weight there is no `out` to write to."""
-    if weight != 0.0:
-        out[:frames, item] = 0.0
-
-
-@njit(nogil=True, cache=True)
-def items(
-    scores: Any,
-    labels: Any,
-    starts: Any,
-    frames: Any,
-    blank: int,
-    logits: bool,
-    weights: Any,
-    out: Any,
-    log_z: Any,
-    which: Any,
-) -> int:
-    """ln p(labels) of the items `which` of scores (T, B, C); out (T, B, C), zeros before, is −weight · its gradient.
-
-    Labels of item i are labels[starts[i] : starts[i + 1]]. `logits`: of the scores' softmax. Returns −1, or the first item
-    with a score that is NaN or +inf.
-    """
-    longest, most = 1, 0
-    for i in which:
-        longest, most = max(longest, frames[i]), max(most, starts[i + 1] - starts[i])
-    w = -(-(most + 1) // BLOCK) * BLOCK
-    e, top, alpha = np.empty((longest, 2 + w)), np.empty(longest), np.empty((longest, 2, BLOCK + w))
-    alpha[:, :, :BLOCK] = 0.0
-    exponents = np.empty((longest, w // BLOCK), np.int64)
-    skip, work, units = np.empty(w + BLOCK), np.empty((7, w + BLOCK)), np.empty((3, w // BLOCK), np.int64)
-    row = np.empty(scores.shape[2])
-    for i in which:
-        t, mine, weight = frames[i], labels[starts[i] : starts[i + 1]], weights[i]
-        n = len(mine)
-        if t == 0:
-            log_z[i] = 0.0 if n == 0 else -math.inf
-            continue
-        norm = softmax(scores, i, t, weight, out, row) if logits else 0.0
-        if norm != norm:
-            return i
-        here = -(-(n + 1) // BLOCK) * BLOCK
-        if skips(mine, skip[: here + BLOCK]) > t:
-            log_z[i] = -math.inf
-            _forget(out, i, t, weight)
-            continue
-        if not emissions(scores, i, mine, blank, e[:t, : 2 + here], top):
-            return i
-        a, units_a = alpha[:t, :, : BLOCK + here], exponents[:t, : here // BLOCK]
-        forward(e[:t, : 2 + here], skip[: here + BLOCK], n, a, units_a)
-        mass, exponent = ending(a[t - 1], units_a[t - 1], n)
-        log_z[i] = math.log(mass) + exponent * math.log(2.0) + top[:t].sum() - norm if mass > 0.0 else -math.inf
-        good = mass > 0.0 and backward(
-            e[:t, : 2 + here], skip[: here + BLOCK], mine, blank, a, units_a, weight, out, i,
-            work[:, : here + BLOCK], units[:, : here // BLOCK],
-        )  # fmt: skip
-        if not good:
-            _forget(out, i, t, weight)
-            if logits:
-                softmax(scores, i, t, weight, out, row)
-            states = 2 * n + 1
-            log_z[i] = (
-                in_log_space(scores, i, mine, blank, weight, out, np.empty((t, states)), np.empty((2, states))) - norm
-            )
-            if log_z[i] == -math.inf:
-                _forget(out, i, t, weight)
-    return -1

@@ -1,17 +1,22 @@
 """z as a distribution: log-potentials → ln Z, marginals, entropy, sample, argmax."""
 
+from onebound.structures.alignment import Alignment
+from onebound.structures.alignment_potentials import AlignmentPotentials
 from onebound.structures.base import Posterior, Structure
 from onebound.structures.categorical import Categorical
 from onebound.structures.chain import Chain
 from onebound.structures.chain_potentials import ChainPotentials
 from onebound.structures.gaussian import DiagonalGaussian, FullGaussian, Gaussian, Quadratic
-from onebound.structures.paths import Paths
+from onebound.structures.paths import Draws, Paths
 
 __all__ = [
+    "Alignment",
+    "AlignmentPotentials",
     "Categorical",
     "Chain",
     "ChainPotentials",
     "DiagonalGaussian",
+    "Draws",
     "FullGaussian",
     "Gaussian",
     "Paths",

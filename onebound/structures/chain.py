@@ -13,7 +13,7 @@ from onebound.numerics import INF, require_not_nan
 from onebound.structures import chain_gradients
 from onebound.structures.base import Structure
 from onebound.structures.chain_potentials import ChainPotentials
-from onebound.structures.paths import Paths, path_scores
+from onebound.structures.paths import Paths
 
 
 class Chain(Structure):
@@ -82,7 +82,7 @@ class Chain(Structure):
                 f"Chain.log_prob: z must hold a state from 0 to {k - 1} for each of the {rows} rows, got shape {tuple(z.shape)}"
                 f"{'' if z.shape[-1] != rows else ' with other numbers'}."
             )
-        return path_scores(self.log_potentials, z) - torch.where(self.infeasible, 0.0, self.log_partition)
+        return self.log_potentials.path_scores(z) - torch.where(self.infeasible, 0.0, self.log_partition)
 
     @property
     def argmax(self) -> Tensor:

@@ -82,3 +82,18 @@ class ChainPotentials:
         rows = rows_of(self.lengths, index)
         transition = self.transition if self.transition.ndim == 2 else self.transition[rows]
         return ChainPotentials(self.start, transition, self.unary[rows], self.lengths[index])
+
+    def by_item(self, each: Tensor) -> Tensor:
+        """Sums over the rows of every sequence.  (…, R) → (…, N)"""
+        return each.new_zeros(*each.shape[:-1], len(self)).index_add(-1, self.row_sequence, each)
+
+    def path_scores(self, z: Tensor) -> Tensor:
+        """w(z) for paths z (R,) or (S, R): 0 for an empty sequence.  (N,) or (S, N)"""
+        rows, at = torch.arange(len(self.unary), device=z.device), self.inner
+        steps = (
+            self.transition[z[..., at - 1], z[..., at]]
+            if self.transition.ndim == 2
+            else self.transition[at, z[..., at - 1], z[..., at]]
+        )
+        total = self.by_item(self.unary[rows, z]).index_add(-1, self.row_sequence[at], steps)
+        return total.index_add(-1, self.row_sequence[self.firsts], self.start[z[..., self.firsts]])

@@ -1,9 +1,9 @@
-"""S paths for each of N sequences, each with mass 1/S: what sampled and hard E steps take for q."""
+"""S draws of z for each of N items, each with mass 1/S: what sampled and hard E steps take for q."""
 
 from __future__ import annotations
 
 from functools import cached_property
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -13,25 +13,37 @@ from onebound.structures.base import Posterior
 from onebound.structures.chain_potentials import ChainPotentials
 
 
-class Paths(Posterior):
-    """The empirical distribution of draws z (S, R) of chains like `form`, whose parts it may use; `infeasible` (N,)."""
+class Form(Protocol):
+    """Log-potentials of paths over rows, as far as draws need them."""
 
-    def __init__(self, z: Tensor, form: ChainPotentials, infeasible: Tensor) -> None:
+    def __len__(self) -> int: ...
+    @property
+    def row_sequence(self) -> Tensor: ...
+    def by_item(self, each: Tensor) -> Tensor: ...
+    def path_scores(self, z: Tensor) -> Tensor: ...
+
+
+class Draws(Posterior):
+    """The empirical distribution of draws z (S, R) over rows whose potentials are like `form`; `infeasible` (N,)."""
+
+    form: Any
+
+    def __init__(self, z: Tensor, form: Form, infeasible: Tensor) -> None:
         self.z, self.form, self.infeasible = z, form, infeasible
 
     @cached_property
     def log_partition(self) -> Tensor:
-        """ln Σ q = 0; −inf for a sequence without a path.  (N,)"""
+        """ln Σ q = 0; −inf for an item without a path.  (N,)"""
         return torch.zeros(self.infeasible.shape, dtype=torch.float64).masked_fill(self.infeasible, -INF)
 
     @cached_property
     def log_masses(self) -> Tensor:
-        """ln q of each draw: the share of the draws of its sequence that are equal to it.  (S, N)"""
-        s, n = len(self.z), len(self.form.lengths)
+        """ln q of each draw: the share of the draws of its item that are equal to it.  (S, N)"""
+        s, n = len(self.z), len(self.form)
         alike = torch.zeros(s, n, dtype=torch.float64)
         for other in self.z:
             differs = (self.z != other).to(torch.float64)  # (S, R)
-            alike += (_by_sequence(differs, self.form) == 0).to(torch.float64)
+            alike += (self.form.by_item(differs) == 0).to(torch.float64)
         return (alike / s).log()
 
     @cached_property
@@ -42,11 +54,36 @@ class Paths(Posterior):
     def log_prob(self, z: Tensor) -> Tensor:
         """ln q(z), −inf for a path that was not drawn.  (N,) or (S', N)"""
         z, single = (z.unsqueeze(0), True) if z.ndim == 1 else (z, False)
-        found = torch.full((len(z), len(self.form.lengths)), -INF, dtype=torch.float64)
+        found = torch.full((len(z), len(self.form)), -INF, dtype=torch.float64)
         for drawn, mass in zip(self.z, self.log_masses, strict=True):
-            same = _by_sequence((z != drawn).to(torch.float64), self.form) == 0
+            same = self.form.by_item((z != drawn).to(torch.float64)) == 0
             found = torch.where(same, mass, found)
         return found[0] if single else found
+
+    def expected(self, log_potentials: Any) -> Tensor:
+        """The mean of the draws' potentials.  (N,)"""
+        total: Tensor = log_potentials.path_scores(self.z)
+        return total.mean(0).masked_fill(self.infeasible, 0.0)
+
+    def kl(self, other: Any) -> Tensor:
+        """KL(self ‖ other), nats; +inf where a draw is none of other's.  (N,)"""
+        terms = self.log_masses - other.log_prob(self.z)
+        return terms.mean(0).masked_fill(self.infeasible, 0.0).clamp_min(0.0)
+
+    def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
+        """n of the draws for each item, with replacement.  (n, R)"""
+        picked = torch.randint(len(self.z), (n, len(self.form)), generator=generator)
+        return self.z.gather(0, picked[:, self.form.row_sequence])
+
+    def detach(self) -> Draws:
+        """Itself: nothing flows into draws."""
+        return self
+
+
+class Paths(Draws):
+    """Draws of chains."""
+
+    form: ChainPotentials
 
     def weighted_marginals(self, weights: Tensor) -> ChainPotentials:
         """How often starts, transitions and states are used, each sequence's share times its weight (N,)."""
@@ -64,42 +101,3 @@ class Paths(Posterior):
         transition = torch.zeros(len(w.unary), k * k, dtype=torch.float64)
         transition[steps] = transition[steps].scatter_add(1, pairs.T, mass.T)
         return ChainPotentials(start, transition.reshape(-1, k, k), states, w.lengths)
-
-    def expected(self, log_potentials: ChainPotentials) -> Tensor:
-        """The mean of the draws' potentials.  (N,)"""
-        return path_scores(log_potentials, self.z).mean(0).masked_fill(self.infeasible, 0.0)
-
-    def kl(self, other: Any) -> Tensor:
-        """KL(self ‖ other), nats; +inf where a draw is none of other's.  (N,)"""
-        terms = self.log_masses - other.log_prob(self.z)
-        return terms.mean(0).masked_fill(self.infeasible, 0.0).clamp_min(0.0)
-
-    def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
-        """n of the draws for each sequence, with replacement.  (n, R)"""
-        picked = torch.randint(len(self.z), (n, len(self.form.lengths)), generator=generator)
-        return self.z.gather(0, picked[:, self.form.row_sequence])
-
-    def detach(self) -> Paths:
-        """Itself: nothing flows into draws."""
-        return self
-
-
-def path_scores(w: ChainPotentials, z: Tensor) -> Tensor:
-    """w(z) for paths z (R,) or (S, R): 0 for an empty sequence.  (N,) or (S, N)"""
-    rows = torch.arange(len(w.unary), device=z.device)
-    states = w.unary[rows, z]  # (…, R)
-    at = w.inner
-    steps = (
-        w.transition[z[..., at - 1], z[..., at]]
-        if w.transition.ndim == 2
-        else w.transition[at, z[..., at - 1], z[..., at]]
-    )
-    n = len(w.lengths)
-    total = torch.zeros(*z.shape[:-1], n, dtype=states.dtype, device=z.device)
-    total = total.index_add(-1, w.row_sequence, states).index_add(-1, w.row_sequence[at], steps)
-    return total.index_add(-1, w.row_sequence[w.firsts], w.start[z[..., w.firsts]])
-
-
-def _by_sequence(values: Tensor, w: ChainPotentials) -> Tensor:
-    """Sums over the rows of each sequence.  (S, R) → (S, N)"""
-    return values.new_zeros(len(values), len(w.lengths)).index_add(1, w.row_sequence, values)

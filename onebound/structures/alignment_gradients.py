@@ -1,0 +1,217 @@
+"""Alignments between the kernels and autograd: ln Z with two derivatives, entropy and expected uses with one.
+
+∇ ln Z are the expected uses of the scores, nothing folded in; their derivative times a vector v is Cov(Σ v along the path, a
+score is used), one kernel. H = ln Z − ⟨uses, scores⟩ as a function has the gradient −Cov(Σ scores along the path, …); its
+value is summed from conditional entropies instead. The kernels run on the CPU, wherever the scores are.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.autograd import Function
+from torch.autograd.function import once_differentiable
+
+from onebound.errors import NonFinite
+from onebound.kernels.threads import run
+from onebound.numerics import INF
+from onebound.structures.alignment_potentials import AlignmentPotentials
+
+
+def log_partition(w: AlignmentPotentials, *, logits: bool = False, who: str = "Alignment") -> Tensor:
+    """ln Z of the scores, or with `logits` of their log-softmax.  (N,) in the scores' dtype"""
+    found: Tensor = _LogPartition.apply(w.scores, w, logits, who)
+    return found
+
+
+def uses(w: AlignmentPotentials) -> Tensor:
+    """Expected uses of every score, ∂ ln Z / ∂ scores, once differentiable.  (R, C)"""
+    found: Tensor = _Uses.apply(w.scores, w)
+    return found
+
+
+def entropy(w: AlignmentPotentials) -> Tensor:
+    """H, from conditional entropies, once differentiable.  (N,) float64"""
+    found: Tensor = _Entropy.apply(w.scores, w)
+    return found
+
+
+def together(w: AlignmentPotentials, logits: bool, weights: Any, who: str) -> tuple[Any, Any]:
+    """ln Z (N,), and with `weights` (N,) Σ weight · ∂ ln Z / ∂ scores (R, C), as arrays; NonFinite names item and frame."""
+    from onebound.kernels import alignment_items  # Numba loads in half a second.
+    from onebound.kernels.compiling import announced
+
+    x, frames, labels = w.arrays()
+    n, ends, firsts = len(w), w.ends.numpy(), w.firsts.numpy()
+    out = np.zeros(x.shape if weights is not None else (1, x.shape[1]), x.dtype)
+    log_z, minus = np.zeros(n), np.zeros(n) if weights is None else -weights
+    order = np.argsort(-frames * (w.sizes.numpy() + 1), kind="stable")
+    threads = min(torch.get_num_threads(), os.cpu_count() or 1)
+    chunks = [order[i : i + 1] for i in range(n)] if n <= 4 * threads else np.array_split(order, 4 * threads)
+    broken: list[int] = []
+
+    def work(i: int) -> bool:
+        found = alignment_items.items(
+            x,
+            labels,
+            ends,
+            firsts,
+            w.step or 1,
+            frames,
+            w.blank,
+            logits,
+            minus,
+            out,
+            log_z,
+            np.ascontiguousarray(chunks[i]),
+        )
+        if found >= 0:
+            broken.append(int(found))
+        return bool(found < 0)
+
+    with announced(alignment_items.items):
+        run(work, len(chunks), threads)
+    if broken:
+        _name_the_frame(x, w, min(broken), who)
+    return log_z, out
+
+
+def _name_the_frame(x: Any, w: AlignmentPotentials, item: int, who: str) -> None:
+    first = int(w.firsts[item])
+    rows = x[first :: w.step or 1][: int(w.frames[item])]
+    bad = np.isnan(rows) | (rows == np.inf)
+    if bad.any():
+        t, c = (int(v) for v in np.argwhere(bad)[0])
+        raise NonFinite(f"{who}: expected scores below +inf, got {rows[t, c]:g} in item {item}, frame {t}, class {c}.")
+    t = int(np.isneginf(rows).all(1).argmax())
+    raise NonFinite(
+        f"{who}: expected a finite score in every frame, got −inf for all classes in item {item}, frame {t}."
+    )
+
+
+def each_item(w: AlignmentPotentials, work: Callable[[int, int, int, Any], None]) -> None:
+    """work(item, first row, frames, labels) for all items, on threads."""
+    firsts, frames, ends = w.firsts.tolist(), w.frames.tolist(), w.ends.tolist()
+    labels = np.ascontiguousarray(w.labels)
+
+    def one(n: int) -> bool:
+        work(n, firsts[n], frames[n], labels[ends[n] : ends[n + 1]])
+        return True
+
+    run(one, len(w), min(torch.get_num_threads(), os.cpu_count() or 1))
+
+
+def covariance(w: AlignmentPotentials, values: Tensor) -> Tensor:
+    """Cov(Σ values along the path, a score is used), the derivative of `uses` along `values`.  (R, C) float64"""
+    from onebound.kernels.alignment_log import tangent
+
+    x = w.scores.detach().cpu().to(torch.float64).contiguous().numpy()
+    v = values.detach().cpu().to(torch.float64).contiguous().numpy()
+    out = np.zeros(x.shape)
+
+    def work(n: int, first: int, frames: int, labels: Any) -> None:
+        tangent(x, v, first, frames, w.step or 1, labels, w.blank, out)
+
+    each_item(w, work)
+    return torch.from_numpy(out).to(w.scores.device)
+
+
+class _LogPartition(Function):
+    """ln Z of every item; the gradient is computed with it."""
+
+    @staticmethod
+    def forward(ctx: Any, scores: Tensor, w: AlignmentPotentials, logits: bool, who: str) -> Tensor:
+        needed = ctx.needs_input_grad[0]
+        log_z, gradient = together(w, logits, np.ones(len(w)) if needed else None, who)
+        ctx.form, ctx.logits = w.detach(), logits
+        if needed:
+            ctx.save_for_backward(scores, torch.from_numpy(gradient).to(scores.device))
+        return torch.from_numpy(log_z).to(scores)
+
+    @staticmethod
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, None, None, None]:
+        scores, gradient = ctx.saved_tensors
+        return _Gradient.apply(scores, gradient, upstream, ctx.form, ctx.logits), None, None, None
+
+
+class _Gradient(Function):
+    """upstream · ∂ ln Z / ∂ scores; its own derivative is a covariance."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, scores: Tensor, gradient: Tensor, upstream: Tensor, w: AlignmentPotentials, logits: bool
+    ) -> Tensor:
+        ctx.save_for_backward(scores, gradient, upstream)
+        ctx.form, ctx.logits = w, logits
+        return gradient * _by_row(w, upstream)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, tangent: Tensor) -> tuple[Tensor, None, Tensor, None, None]:
+        scores, gradient, upstream = ctx.saved_tensors
+        w = ctx.form
+        of_upstream = w.by_item((gradient * tangent).sum(-1))
+        along = tangent * _by_row(w, upstream)
+        if not ctx.logits:
+            return covariance(w, along).to(scores.dtype), None, of_upstream, None, None
+        with torch.enable_grad():
+            x = scores.detach().to(torch.float64).requires_grad_()
+            y = x.log_softmax(-1)
+            found = log_partition(w.with_scores(y))
+            (first,) = torch.autograd.grad(found, x, _finite(upstream.to(found)), create_graph=True)
+            (second,) = torch.autograd.grad((first * tangent).sum(), x)
+        return second.to(scores.dtype), None, of_upstream, None, None
+
+
+class _Uses(Function):
+    """∂ ln Z / ∂ scores; the derivative is a covariance."""
+
+    @staticmethod
+    def forward(ctx: Any, scores: Tensor, w: AlignmentPotentials) -> Tensor:
+        ctx.form = w.detach()
+        found = together(w, False, np.ones(len(w)), "Alignment.marginals")[1]
+        return torch.from_numpy(found).to(scores.device)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, None]:
+        return covariance(ctx.form, upstream).to(upstream.dtype), None
+
+
+class _Entropy(Function):
+    """H; its gradient is −Cov(Σ scores along the path, a score is used)."""
+
+    @staticmethod
+    def forward(ctx: Any, scores: Tensor, w: AlignmentPotentials) -> Tensor:
+        from onebound.kernels.alignment_log import entropy
+
+        ctx.form = w = w.detach()
+        x, found = w.scores.cpu().to(torch.float64).contiguous().numpy(), np.zeros(len(w))
+
+        def work(n: int, first: int, frames: int, labels: Any) -> None:
+            found[n] = entropy(x, first, frames, labels, w.blank)
+
+        each_item(w, work)
+        return torch.from_numpy(found).to(scores.device)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, None]:
+        w = ctx.form
+        along = w.scores.masked_fill(w.scores == -INF, 0.0) * _by_row(w, upstream)
+        return -covariance(w, along).to(w.scores.dtype), None
+
+
+def _finite(upstream: Tensor) -> Tensor:
+    """What an item with ln Z = −inf passes back is nothing."""
+    return upstream.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)
+
+
+def _by_row(w: AlignmentPotentials, upstream: Tensor) -> Tensor:
+    """(N,) → (R, 1)"""
+    return _finite(upstream)[w.row_sequence.to(upstream.device)].unsqueeze(-1)
