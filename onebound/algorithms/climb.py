@@ -99,9 +99,9 @@ class Climb:
         self._clock = lambda: time.perf_counter() - start
         self._state = self._state or self._snapshot()
         while True:
-            final = self._out_of_budget()
+            final, is_over = self._out_of_budget(), True
             if self.minibatch and not final and not self._arrived():
-                self._minibatch_pass()
+                is_over = self._minibatch_pass()
             else:
                 final = final or self.minibatch
                 here = yield from self._e_step(final)
@@ -112,7 +112,7 @@ class Climb:
                     self._keep(here)
                     break
                 self._m_step(here)
-            self.iteration += 1
+            self.iteration += is_over
             self._state = self._snapshot()
             self.after_m(self.asked_to_stop)
         self.seconds = self._clock()
@@ -163,15 +163,16 @@ class Climb:
             share=self.total_weight * obs.n_items / self.obs.n_items,
         )
 
-    def _minibatch_pass(self) -> None:
-        """One pass in mini-batches, an E and an M step on each; its records are running means."""
+    def _minibatch_pass(self) -> bool:
+        """A pass in mini-batches, or what comes up to the next record, its records running means; whether the pass is over."""
         if isinstance(self.m_run, SampledSteps):
             assert self.batch_size is not None
             found = self.m_run.pass_over(self.obs, self.batch_size, self.generator, self._progress())
-            self.passes += 1
+            share = self.m_run.share
+            self.passes = math.floor(self.passes) + share
             self._record_e(found, running=True)
             self._append("M", None, None, None, running=True)
-            return
+            return share == 1
         e, m = Sweep(), 0.0
         repairs: tuple[str, ...] = ()
         for batch in self._batches():
@@ -189,6 +190,7 @@ class Climb:
         self._record_e(e, running=True)
         bound = None if self.backward else m / e.weight
         self._append("M", bound, None, None, running=True, repairs=tuple(dict.fromkeys(repairs)))
+        return True
 
     def _progress(self) -> float:
         """How much of its budget the climb has spent, of passes or of seconds: what a decaying step size follows."""

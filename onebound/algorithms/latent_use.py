@@ -20,7 +20,8 @@ class LatentUse:
     """What the dimensions of z carry; (L,) each, the most used first where `order` is applied.
 
     `kl`: mean over rows of KL(q(z_d) ‖ the prior's z_d as a Gaussian), nats; `activity`: variance over rows of q's mean;
-    `mean`, `variance`: of the aggregated posterior, the mixture of all q; `prior_mean`, `prior_variance`: of the prior.
+    `mean`, `variance`: of the aggregated posterior, the mixture of all q; `prior_mean`, `prior_variance`: of the prior;
+    `prior_learned`: whether that has parameters. `advice` counts dimensions from z1, as reports do.
     """
 
     kl: Tensor
@@ -29,6 +30,7 @@ class LatentUse:
     variance: Tensor
     prior_mean: Tensor
     prior_variance: Tensor
+    prior_learned: bool = False
 
     @property
     def active(self) -> int:
@@ -59,9 +61,10 @@ class LatentUse:
                 "expected, try warm_up= or estimator='importance'."
             )
         if bool(far.any()):
+            cure = "take a richer prior" if self.prior_learned else "let a prior learn it: prior=Mixture(...)"
             return (
-                f"The aggregated posterior is not where the prior is (dimension {int(far.nonzero()[0])}): draws will not look "
-                "like the data. Train longer, or let a prior learn it: prior=Mixture(...)."
+                f"The aggregated posterior is not where the prior is (z{int(far.nonzero()[0]) + 1}): draws will not look like "
+                f"the data. Train longer, or {cure}."
             )
         used = "The one dimension is" if self.size == 1 else f"All {self.size} dimensions are"
         return f"{used} used, and the aggregated posterior is where the prior is."
@@ -102,4 +105,5 @@ def latent_use(model: Any, y: Any) -> LatentUse:
         activity + (share * v).sum(0),
         prior_mean,
         spread + (share * pv).sum(0),
+        model.prior is not None or model.prior_network is not None,
     )

@@ -101,7 +101,7 @@ class Gradient(MStep):
     `optimizer`: "lbfgs" (strong Wolfe line search; every closure re-runs E), "adam" (decaying over the last third of
     max_iter), or a function from parameters to a torch optimiser. Where the model's statistics are sufficient the gradient
     comes from them, and more steps cost no more passes; else from the data. `closed_form`: parts that have a closed form
-    keep it (generalised EM).
+    keep it (generalised EM). `record_every`: steps from one record of a sampled climb to the next; None: a pass.
     """
 
     in_batches = True
@@ -113,6 +113,7 @@ class Gradient(MStep):
         lr: float | None = None,
         steps: int = 1,
         closed_form: bool = False,
+        record_every: int | None = None,
     ) -> None:
         if isinstance(optimizer, str) and optimizer not in NAMED_OPTIMIZERS:
             raise InputError(
@@ -121,18 +122,27 @@ class Gradient(MStep):
             )
         if lr is not None and not lr > 0:
             raise InputError(f"Gradient: lr must be > 0, got {lr!r}.")
-        self.optimizer, self.lr, self.steps, self.closed_form = (
-            optimizer,
-            lr,
-            whole_number("Gradient", "steps", steps),
-            closed_form,
-        )
+        if record_every is not None:
+            whole_number("Gradient", "record_every", record_every)
+        if record_every is not None and closed_form:
+            raise InputError(
+                f"Gradient: a closed form takes the draws of a whole pass, got record_every={record_every}. Leave one of them "
+                "out."
+            )
+        self.optimizer, self.lr, self.closed_form = optimizer, lr, closed_form
+        self.steps, self.record_every = whole_number("Gradient", "steps", steps), record_every
 
     def arguments(self) -> dict[str, Any]:
         """The constructor's arguments; Unsupported for an optimizer of the user's own."""
         if not isinstance(self.optimizer, str):
             raise Unsupported("Gradient: a torch optimizer of your own cannot be checkpointed. Use 'adam' or 'lbfgs'.")
-        return {"optimizer": self.optimizer, "lr": self.lr, "steps": self.steps, "closed_form": self.closed_form}
+        return {
+            "optimizer": self.optimizer,
+            "lr": self.lr,
+            "steps": self.steps,
+            "closed_form": self.closed_form,
+            "record_every": self.record_every,
+        }
 
     @property
     def line_search(self) -> bool:

@@ -78,14 +78,17 @@ def VAE(
     augment: Augment | None = None,
     autocast: bool = False,
     closed_form: bool = False,
+    record_every: int | None = None,
 ) -> Algorithm:
     """A recognition network as q; one gradient step moves Ψ and Θ together. See `Amortized` for the estimators.
 
     For a model under a network (`DeepGaussian`) the estimator is "reparameterized" or "importance" (IWAE), in mini-batches.
     `closed_form`: parts with a closed form keep it; there that is a prior that is a model, on the draws of each pass.
+    `record_every`: there, where passes are long: so many steps from one record to the next, with what comes at a record
+    (callbacks, a checkpoint, the look whether all is finite and whether to stop). It changes no step. None: once a pass.
     """
     e = Amortized(recognition, samples, estimator, warm_up=warm_up, augment=augment, autocast=autocast)
-    m = Gradient(optimizer, lr=lr, closed_form=closed_form)
+    m = Gradient(optimizer, lr=lr, closed_form=closed_form, record_every=record_every)
     return Algorithm("VAE", e, m, 1000, 1e-10) if m.line_search else Algorithm("VAE", e, m, 2000, 1e-7, 25)
 
 

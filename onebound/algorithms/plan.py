@@ -145,6 +145,11 @@ def _check(model: Model, algorithm: Algorithm) -> None:
             raise NoClosedForm(
                 f"{algorithm.name}: {part.how} Use ob.GEM(...) or ob.EG(...), which take gradient steps there, or ob.VAE(...)."
             )
+    if getattr(algorithm.m_step, "record_every", None) is not None and not algorithm.m_step.on_draws:
+        raise Unsupported(
+            f"{algorithm.name}: record_every goes with models under a network (DeepGaussian). Leave it out: a record comes "
+            "with every pass."
+        )
     if isinstance(algorithm.m_step, Gradient) and algorithm.m_step.steps > 1 and _backward(model, algorithm):
         raise InputError(
             f"{algorithm.name}: steps > 1 hold q fixed, which needs sufficient statistics; here the gradient comes from the "

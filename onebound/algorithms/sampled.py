@@ -1,7 +1,8 @@
 """Steps on models whose z is sampled from a recognition network: equation (3), in mini-batches, nothing read back inside.
 
-Nothing in a step waits for the device: sums stay there until a pass is over. If they are not finite then, the pass is gone
-through again from where it began, with a look at every term, so that the error can name the site.
+Nothing in a step waits for the device: sums stay there until the next record, at the end of a pass or every so many steps. If
+they are not finite then, those steps are made again from where they began, with a look at every term, so that the error can
+name the site.
 """
 
 from __future__ import annotations
@@ -56,6 +57,8 @@ class SampledSteps(MStepRun):
         self.plain = bool((obs.weights == 1).all())
         self.gaps = obs.has_gaps
         self.t = 0
+        self.order: Tensor | None = None  # of the items in a pass that is under way, of which `at` are done
+        self.at = 0
         self.prior_alone = spec.closed_form and any(p.name == "prior" and p.closed_form for p in model.parts())
         self.expected: Statistics | None = None  # of the prior, on draws of this pass
         own = None if isinstance(spec.optimizer, str) else spec.optimizer(self.parameters)
@@ -72,7 +75,7 @@ class SampledSteps(MStepRun):
         raise AssertionError("sampled steps come in passes")
 
     def pass_over(self, obs: Observations, size: int, generator: torch.Generator | None, progress: float) -> Sweep:
-        """Gradient steps on all items in mini-batches, in random order; the running mean of L.
+        """Gradient steps in mini-batches, in random order, on all items or up to the next record; the running mean of L.
 
         `progress`: how much of the climb's budget is spent, 0 … 1; in the last third the step size decays.
         """
@@ -134,11 +137,21 @@ class SampledSteps(MStepRun):
         return total, trained, weight
 
     def batches(self, obs: Observations, size: int, generator: torch.Generator | None) -> Iterator[Observations]:
-        """All items, shuffled, `size` at a time, transformed where the E step says so."""
-        order = torch.randperm(obs.n_items, generator=generator)
-        for index in order.split(size):
+        """All items, shuffled, `size` at a time, transformed where the E step says so; up to the next record."""
+        if self.order is None:
+            self.order = torch.randperm(obs.n_items, generator=generator)
+        left = self.order[self.at :]
+        for index in left.split(size)[: self.spec.record_every]:
+            self.at += len(index)
             batch = self._select(obs, index)
             yield self._augmented(batch, generator)
+        if self.at == obs.n_items:
+            self.order, self.at = None, 0
+
+    @property
+    def share(self) -> float:
+        """How much of the pass is done."""
+        return 1.0 if self.order is None else self.at / len(self.order)
 
     def _select(self, obs: Observations, index: Tensor) -> Observations:
         if obs.lengths is not None:
@@ -237,17 +250,17 @@ class SampledSteps(MStepRun):
     ) -> None:
         """Go through the pass again with open eyes, put the last good state back, and raise."""
         self._restore(before, generator)
-        first = self.t
+        first = self.t - self.at // size
         try:
             self._steps(obs, size, generator, rate, watch=True)
-            site = "a parameter after the last step"
+            site, number = "a parameter after the last step", self.t - first
         except NonFinite as error:
-            site = str(error)
-        number = self.t - first + 1
+            site, number = str(error), self.t - first + 1
         self._restore(before, generator)
+        since = "from before that pass" if self.spec.record_every is None else "of the last record"
         raise NonFinite(
-            f"VAE: expected finite numbers, got {site} in step {number} of a pass; the parameters are those from before that "
-            "pass. Lower lr, standardise the data, or look for huge values there."
+            f"VAE: expected finite numbers, got {site} in step {number} of a pass; the parameters are those {since}. Lower lr, "
+            "standardise the data, or look for huge values there."
         )
 
     def _watch_gradients(self) -> None:
@@ -258,14 +271,15 @@ class SampledSteps(MStepRun):
     def _snapshot(self, generator: torch.Generator | None) -> dict[str, Any]:
         state = None if generator is None else generator.get_state()
         moments = self.optimizer.copy() if isinstance(self.optimizer, Moments) else None
-        return {"p": [p.detach().clone() for p in self.parameters], "m": moments, "t": self.t, "g": state}
+        parameters = [p.detach().clone() for p in self.parameters]
+        return {"p": parameters, "m": moments, "t": self.t, "g": state, "order": self.order, "at": self.at}
 
     @torch.no_grad()
     def _restore(self, before: dict[str, Any], generator: torch.Generator | None) -> None:
         for p, old in zip(self.parameters, before["p"], strict=True):
             p.copy_(old)
             p.grad = None
-        self.t = before["t"]
+        self.t, self.order, self.at = before["t"], before["order"], before["at"]
         if isinstance(self.optimizer, Moments):
             self.optimizer.put(before["m"])
         if generator is not None:
@@ -274,14 +288,15 @@ class SampledSteps(MStepRun):
     # --- the state ---------------------------------------------------------------------------------------------------
 
     def state(self) -> dict[str, Tensor]:
-        """Step count and moments, for a checkpoint."""
+        """Step count, moments and where in a pass, for a checkpoint."""
         if not isinstance(self.optimizer, Moments):
             raise Unsupported("Gradient: a torch optimizer of your own cannot be checkpointed. Use 'adam'.")
-        return {"t": torch.tensor(self.t), **self.optimizer.state()}
+        under_way = {} if self.order is None else {"order": self.order, "at": torch.tensor(self.at)}
+        return {"t": torch.tensor(self.t), **under_way, **self.optimizer.state()}
 
     def restore(self, state: dict[str, Tensor]) -> None:
         """Go on from `state`."""
-        self.t = int(state["t"])
+        self.t, self.order, self.at = int(state["t"]), state.get("order"), int(state.get("at", 0))
         assert isinstance(self.optimizer, Moments)
         self.optimizer.restore(state)
 

@@ -17,9 +17,9 @@ class Record:
 
     `after` "E": L, ln p(y) and gap of what `iteration` − 1 M steps have reached. `after` "M": L with q held; its evidence
     and gap are filled in by the next E step (None where nothing evaluated them). `objective` = bound + ln p(Θ) / Σ weight.
-    `passes` over the data so far. `running`: a mean over the mini-batches of a pass, not one evaluation. `trained`: what was
-    climbed in place of L (IWAE-K, β < 1), where that is another number. `active_units`, `kl`: of z under a network, how many
-    dimensions are used on the first items, and Σ over them of KL(q ‖ prior) by dimension, nats per row.
+    `passes` over the data so far. `running`: a mean over the mini-batches of a pass, or of so many of its steps (record_every),
+    not one evaluation; `iteration` is then the pass. `trained`: what was climbed in place of L (IWAE-K, β < 1), where that is
+    another number. `active_units`, `kl`: of z under a network, how many dimensions are used on the first items, and Σ over them of KL(q ‖ prior) by dimension, nats per row.
     """
 
     iteration: int

@@ -178,14 +178,14 @@ class _Network(_Vector):
 
 
 def as_typed(advice: str) -> str:
-    """The library's advice in the words of the shell, dimensions counted from 1.
+    """The library's advice in the words of the shell.
 
-    >>> as_typed("n_latent=2 would do as well; try warm_up= or estimator='importance' (dimension 0).")
-    '--latent 2 would do as well; try --warm-up or --iwae --draws 10 (dimension 1).'
+    >>> as_typed("n_latent=2 would do as well; try warm_up= or estimator='importance'.")
+    '--latent 2 would do as well; try --warm-up or --iwae --draws 10.'
     """
     for ours, typed in TYPED.items():
         advice = re.sub(ours, typed, advice)
-    return re.sub(r"\(dimension (\d+)\)", lambda found: f"(dimension {int(found[1]) + 1})", advice)
+    return advice
 
 
 def _by_number(size: int) -> list[str]:

@@ -64,16 +64,7 @@ def command(
 
 def draws(model: Any, number: int, lengths: tuple[int, ...] | None, generator: Any) -> tuple[Any, Any]:
     """(y, z) of so many rows, or of sequences of these lengths, one after the other."""
-    import torch
-
-    from onebound.report.terms import terms_of
-
-    if lengths is None:
-        return tuple(model.sample(number, generator))
-    if not terms_of(model).is_vector:
-        return tuple(model.sample(number, generator, lengths=lengths))
-    each = [model.sample(length, generator) for length in lengths]
-    return torch.cat([y for y, _ in each]), torch.cat([z for _, z in each])
+    return tuple(model.sample(number, generator, **({} if lengths is None else {"lengths": lengths})))
 
 
 def named_cells(y: Any, about: Mapping[str, Any]) -> dict[str, Any]:

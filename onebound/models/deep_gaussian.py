@@ -250,6 +250,11 @@ class DeepGaussian(Model):
             )
         if self.context_features:
             self._check_context(obs)
+        elif obs.context is not None:
+            raise InputError(
+                "DeepGaussian: got a context, which this model does not read. Build it with "
+                f"context_features={obs.context.shape[-1]}, or leave the context out."
+            )
         self.likelihood.check(obs, "DeepGaussian")
 
     def _check_context(self, obs: Observations) -> None:
@@ -321,23 +326,35 @@ class DeepGaussian(Model):
 
     @torch.no_grad()
     def sample(
-        self, n: int, generator: torch.Generator | None = None, context: Tensor | None = None
+        self,
+        n: int,
+        generator: torch.Generator | None = None,
+        context: Tensor | None = None,
+        lengths: Sequence[int] | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """n draws of y (n, D) and z (n, L)."""
+        """n draws of y (n, D) and z (n, L); under a prior over sequences n steps of one, or of several with these `lengths`."""
         whole_number("DeepGaussian.sample", "n", n, 0)
+        if lengths is not None and not (self.prior is not None and _over_sequences(self.prior)):
+            raise InputError(
+                "DeepGaussian.sample: lengths go with a prior over sequences, such as an HMM. Leave them out."
+            )
         context = None if context is None else torch.as_tensor(context)
+        if context is not None and not self.context_features:
+            raise InputError("DeepGaussian.sample: got a context, which this model does not read. Leave it out.")
         if self.context_features and (context is None or context.shape != (n, self.context_features)):
             got = "None" if context is None else f"shape {tuple(context.shape)}"
             raise InputError(
                 f"DeepGaussian.sample: expected {self.context_features} columns of context of {n} rows, got {got}."
             )
-        z = self._prior_draws(n, generator, context)
+        z = self._prior_draws(n, generator, context, {} if lengths is None else {"lengths": lengths})
         return self.likelihood.sample(self.decode(z, context), generator), z
 
-    def _prior_draws(self, n: int, generator: torch.Generator | None, context: Tensor | None) -> Tensor:
+    def _prior_draws(
+        self, n: int, generator: torch.Generator | None, context: Tensor | None, of: dict[str, Any]
+    ) -> Tensor:
         like = next(self.decoder.parameters(), torch.zeros(()))
         if self.active_prior is not None:
-            return self.active_prior.sample(n, generator)[0].to(like)
+            return self.active_prior.sample(n, generator, **of)[0].to(like)
         if self.prior_network is not None:
             assert context is not None
             drawn: Tensor = self.prior_network(context.to(like.dtype)).sample(1, generator)[0]

@@ -129,7 +129,7 @@ def _gap(subject: Subject) -> list[str]:
     ]  # fmt: skip
     text = (
         "Under a network ln p(y) has no sum. It is estimated from below by importance-weighted draws of q; so the gap "
-        f"ln p(y) − L is at least {numbers.nats(found.gap)} nats per {per}. {_plainly(found.advice)}"
+        f"ln p(y) − L is at least {numbers.nats(found.gap)} nats per {per}. {found.advice}"
     )
     n = f"{found.n_items:,} {per}s" if found.n_items != 1 else f"1 {per}"
     caption = f"From L up to ln p(y), in nats per {per}, means over {n} with standard errors."
@@ -142,13 +142,6 @@ def _gap(subject: Subject) -> list[str]:
 
 def _error(found: Any, name: str) -> str:
     return numbers.parameter(getattr(found, f"{name}_error"), 2) if found.n_items > 1 else numbers.ABSENT
-
-
-def _plainly(advice: str) -> str:
-    """The library's advice with dimensions counted from 1, as everywhere on a page."""
-    head, mark, tail = advice.partition("(dimension ")
-    number, close, rest = tail.partition(")")
-    return f"{head}{mark}{int(number) + 1}{close}{rest}" if mark and number.isdecimal() else advice
 
 
 def _use(subject: Subject) -> list[str]:
@@ -166,7 +159,7 @@ def _use(subject: Subject) -> list[str]:
         ("of them used", numbers.count(use["active"])),
         ("KL, nats per row", numbers.nats(sum(use["kl"]))),
     ]
-    words = f'<div class="words">{facts(told)}<p>{escape(_plainly(use["advice"]))}</p></div>'
+    words = f'<div class="words">{facts(told)}<p>{escape(use["advice"])}</p></div>'
     return ["<h2>How z is used</h2>", f'<div class="pair">{drawing}{words}</div>']
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -244,6 +245,20 @@ def test_a_dead_dimension_is_seen() -> None:
     assert use.variance[0] == pytest.approx(
         float((q.mean[:, 0].var(correction=0) + q.variance[0, 0]).detach()), rel=1e-10
     )
+
+
+def test_advice_knows_whether_the_prior_is_learned_and_counts_from_one() -> None:
+    y = data(200)
+    for model in (linear(truth()), DeepGaussian("gaussian", L, n_features=D, hidden=(4,), prior=mixture_prior())):
+        use = ob.latent_use(model, y)
+        learned = model.prior is not None
+        off = replace(
+            use, activity=torch.ones(L), mean=use.prior_mean + torch.tensor([0.0, 9.0]) * use.prior_variance.sqrt()
+        )
+        off = replace(off, variance=use.prior_variance)
+        assert "(z2)" in off.advice
+        assert ("prior=Mixture(...)" in off.advice) == (not learned)
+        assert ("take a richer prior" in off.advice) == learned
 
 
 # --- any exact model as a prior ------------------------------------------------------------------------------------------
@@ -526,6 +541,54 @@ def test_interrupted_and_resumed_is_uninterrupted(options: dict[str, object], ki
             assert torch.equal(a, b), name
 
 
+def recorded(y: Tensor, every: int | None, **more: object) -> ob.Fit:
+    """Four steps of 16 rows a pass, three passes."""
+    prior = Mixture(ob.emissions.Gaussian(2, L))
+    model = DeepGaussian("gaussian", L, n_features=D, hidden=(4,), prior=prior, generator=seeded(1))
+    algorithm = ob.VAE(record_every=every)
+    return ob.fit(model, y, algorithm, **{"batch_size": 16, "max_iter": 3, "generator": seeded(3), **more})
+
+
+def test_records_within_a_pass_change_no_step() -> None:
+    y = truth().sample(60, seeded(7))[0]
+    whole, often = recorded(y, None), recorded(y, 3)
+    for (name, a), b in zip(whole.model.state_dict().items(), often.model.state_dict().values(), strict=True):
+        assert torch.equal(a, b), name
+    assert whole.bound == often.bound
+    running = [r for r in often.trace if r.running and r.after == "E"]
+    assert [r.passes for r in running] == [0.8, 1, 1.8, 2, 2.8, 3]
+    assert [r.iteration for r in running] == [1, 1, 2, 2, 3, 3]
+    assert often.trace[-1].passes == 4
+    passes = [r.bound for r in whole.trace if r.running and r.after == "E"]
+    joined = [0.8 * a.bound + 0.2 * b.bound for a, b in zip(running[::2], running[1::2], strict=True)]  # type: ignore[operator]
+    assert joined == pytest.approx(passes, rel=1e-12)
+    assert [r.passes for r in recorded(y, 100).trace] == [r.passes for r in whole.trace]
+
+
+def test_a_climb_interrupted_within_a_pass_ends_at_the_same_bits(tmp_path: Path) -> None:
+    y = truth().sample(60, seeded(7))[0]
+    whole = recorded(y, 1)
+    stopped = recorded(y, 1, callbacks=[lambda r: r.passes > 1.5], checkpoint=ob.Checkpoint(tmp_path / "c"))
+    assert stopped.reason == "callback"
+    assert [r.passes for r in stopped.trace if r.running][-1] == pytest.approx(1 + 32 / 60)
+    going = ob.fit(stopped.model, y, resume=stopped, max_iter=3)
+    from_file = ob.resume(tmp_path / "c", y)
+    for found in (going, from_file):
+        assert found.bound == whole.bound
+        assert [r.passes for r in found.trace] == [r.passes for r in whole.trace]
+        for (name, a), b in zip(whole.model.state_dict().items(), found.model.state_dict().values(), strict=True):
+            assert torch.equal(a, b), name
+
+
+def test_records_come_every_so_many_steps_only_where_steps_are_sampled() -> None:
+    with pytest.raises(Unsupported, match="record_every goes with models under a network"):
+        ob.fit(Mixture(ob.emissions.Gaussian(2, L)), torch.randn(9, L), ob.VAE(record_every=2))
+    with pytest.raises(InputError, match="takes the draws of a whole pass, got record_every=2"):
+        ob.VAE(record_every=2, closed_form=True)
+    with pytest.raises(InputError, match="record_every must be a whole number ≥ 1, got 0"):
+        ob.VAE(record_every=0)
+
+
 def test_grey_rows_are_drawn_anew_and_a_checkpoint_knows_how(tmp_path: Path) -> None:
     grey = (torch.rand(40, 9, generator=seeded()) * 255).to(torch.uint8)
     algorithm = ob.VAE(augment=ob.data.rebinarized)
@@ -587,6 +650,31 @@ def test_a_step_into_nothing_names_its_site_and_leaves_the_last_good_state() -> 
         ob.fit(model, y, ob.VAE(lr=1e30), max_iter=5, batch_size=16, generator=seeded(3))
     for name, t in model.state_dict().items():
         assert torch.equal(t, before[name]), name
+
+
+@pytest.mark.parametrize(
+    ("name", "site"),
+    [
+        ("recognition.network.2.bias", "inf in q's mean in step 3"),
+        ("decoder.0.bias", "a parameter after the last step in step 4"),
+    ],
+)
+def test_the_last_good_state_is_that_of_the_last_record(name: str, site: str) -> None:
+    y = truth().sample(60, seeded(7))[0]
+    model = DeepGaussian("gaussian", L, n_features=D, hidden=(4,), generator=seeded(1))
+    kept: dict[str, Tensor] = {}
+
+    def spoil(record: ob.Record) -> None:
+        if 1.5 < record.passes < 2 and record.after == "M":
+            with torch.no_grad():
+                dict(model.named_parameters())[name].fill_(math.inf)
+            kept.update({k: v.clone() for k, v in model.state_dict().items()})
+
+    often = ob.VAE(record_every=2)
+    with pytest.raises(NonFinite, match=f"{site} of a pass; the parameters are those of the last record"):
+        ob.fit(model, y, often, max_iter=3, batch_size=16, generator=seeded(3), callbacks=[spoil])
+    for key, t in model.state_dict().items():
+        assert torch.equal(t, kept[key]), key
 
 
 def test_bad_input_is_named() -> None:
@@ -730,6 +818,24 @@ def test_a_context_is_finite_and_has_its_columns() -> None:
     assert model.sample(5, seeded(), context=np.zeros((5, 1)))[0].shape == (5, D)
     with pytest.raises(InputError, match="n must be a whole number ≥ 0, got -1"):
         model.sample(-1)
+    blind = DeepGaussian("gaussian", L, n_features=D, hidden=(4,))
+    with pytest.raises(InputError, match=r"does not read\. Build it with context_features=3, or leave the context out"):
+        ob.fit(blind, ob.Observations.of(y, context=torch.zeros(6, 3)), ob.VAE())
+    with pytest.raises(InputError, match=r"got a context, which this model does not read\. Leave it out"):
+        blind.sample(5, seeded(), context=torch.zeros(5, 3))
+
+
+def test_draws_are_sequences_where_the_prior_is_over_sequences() -> None:
+    model = DeepGaussian("gaussian", L, n_features=D, hidden=(5,), prior=hmm_prior()).double()
+    assert isinstance(model.prior, HMM)
+    each = [1] * 12
+    _, z = model.sample(12, seeded(), lengths=each)
+    torch.testing.assert_close(z, model.prior.sample(12, seeded(), lengths=each)[0])
+    assert not torch.equal(z, model.sample(12, seeded())[1])
+    with pytest.raises(InputError, match="lengths must add up to the 6 steps asked for"):
+        model.sample(6, lengths=[2, 3])
+    with pytest.raises(InputError, match="lengths go with a prior over sequences"):
+        linear(truth()).sample(6, lengths=[2, 4])
 
 
 @pytest.mark.parametrize(
