@@ -19,7 +19,8 @@ class Record:
     and gap are filled in by the next E step (None where nothing evaluated them). `objective` = bound + ln p(Θ) / Σ weight.
     `passes` over the data so far. `running`: a mean over the mini-batches of a pass, or of so many of its steps (record_every),
     not one evaluation; `iteration` is then the pass. `trained`: what was climbed in place of L (IWAE-K, β < 1), where that is
-    another number. `active_units`, `kl`: of z under a network, how many dimensions are used on the first items, and Σ over them of KL(q ‖ prior) by dimension, nats per row.
+    another number. `active_units`, `kl`: of z under a network, how many dimensions are used on the first items, and Σ over
+    them of KL(q ‖ prior) by dimension, nats per row.
     """
 
     iteration: int
