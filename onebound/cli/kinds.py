@@ -166,8 +166,8 @@ class _Network(_Vector):
         from onebound.report.latent import estimate
 
         batch = task.settings.get("batch_size") or NETWORK_BATCH
-        passes = sum(record.running and record.after == "E" for record in fit.trace)
-        steps = {"steps": passes * -(-task.observations.n_items // batch)}
+        passes = max((record.passes for record in fit.trace if record.running), default=0.0)
+        steps = {"steps": round(passes * -(-task.observations.n_items // batch))}
         with waiting("estimating ln p(y) by draws"):
             return {"estimate": estimate(fit.model, task.observations) | steps}
 
