@@ -92,3 +92,68 @@ def _seeded(layer: nn.Conv2d, generator: torch.Generator | None) -> nn.Conv2d:
         assert layer.bias is not None
         layer.bias.zero_()
     return layer
+
+
+class FrameNetwork(nn.Module):
+    """Frames (B, T, F) with their numbers (B,) to scores (B, T', C) with theirs: convolutions, then a bidirectional GRU.
+
+    The first convolution takes every `stride`-th frame, so T' = ⌈T / stride⌉. What is beyond an item's end is 0 in every
+    layer, so no item depends on how far it is padded. Dropout stands before the GRU and before the last layer.
+    """
+
+    def __init__(
+        self,
+        n_features: int,
+        n_classes: int,
+        *,
+        channels: Sequence[int] = (64, 64),
+        width: int = 5,
+        stride: int = 2,
+        hidden: int = 96,
+        layers: int = 1,
+        dropout: float = 0.1,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        super().__init__()
+        self.described = {
+            "n_features": n_features,
+            "n_classes": n_classes,
+            "channels": list(channels),
+            "width": width,
+            "stride": stride,
+            "hidden": hidden,
+            "layers": layers,
+            "dropout": dropout,
+        }
+        self.stride = stride
+        sizes = list(pairwise([n_features, *channels]))
+        steps = [stride] + [1] * len(sizes)
+        self.convolutions = nn.ModuleList(
+            nn.Conv1d(a, b, width, stride=step, padding=width // 2) for (a, b), step in zip(sizes, steps, strict=False)
+        )
+        self.norms = nn.ModuleList(nn.LayerNorm(b) for _, b in sizes)
+        self.dropout = nn.Dropout(dropout)
+        self.gru = nn.GRU(channels[-1], hidden, layers, batch_first=True, bidirectional=True)
+        self.last = nn.Linear(2 * hidden, n_classes)
+        with torch.no_grad():
+            for name, p in self.named_parameters():
+                if p.ndim > 1:
+                    p.copy_((2 * torch.rand(p.shape, generator=generator) - 1) * math.sqrt(3 / p[0].numel()))
+                elif "norms" not in name:
+                    p.zero_()
+                if "weight_hh" in name:
+                    p.mul_(1 / math.sqrt(3))
+            self.last.weight.mul_(0.3)  # at first all classes are about as probable
+
+    def forward(self, x: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, T, F), (B,) → (B, T', C), (B,)"""
+        lengths = -(-lengths // self.stride)
+        for i, (convolution, norm) in enumerate(zip(self.convolutions, self.norms, strict=True)):
+            x = convolution(x.transpose(1, 2)).transpose(1, 2)
+            if i == 0:
+                inside = (torch.arange(x.shape[1], device=x.device) < lengths.to(x.device).unsqueeze(1)).unsqueeze(-1)
+            x = torch.relu(norm(x)) * inside
+        kept = lengths.cpu().clamp_min(1)  # the GRU takes no empty item
+        packed = nn.utils.rnn.pack_padded_sequence(self.dropout(x), kept, batch_first=True, enforce_sorted=False)
+        h = nn.utils.rnn.pad_packed_sequence(self.gru(packed)[0], batch_first=True, total_length=x.shape[1])[0]
+        return self.last(self.dropout(h)), lengths

@@ -22,9 +22,9 @@ COLUMN_CELLS = 2**17  # in a block while the columns are looked at
 class Observations:
     """N items: `y` (N, D), or with `lengths` the rows of all sequences one below the other (ΣT, D).
 
-    `weights` (N,) ≥ 0, one each by default; `context` x (rows as y) for conditional models; `allowed` (rows as y), a
-    boolean mask on the parts of z (the component or state of a row: K columns), for labels that are known. NaN in a float y
-    is a missing cell.
+    `weights` (N,) ≥ 0, one each by default; `context` x (rows as y) for conditional models, or with `context_lengths` (N,)
+    sequences of their own (labels y of a recording x: see `paired`); `allowed` (rows as y), a boolean mask on the parts of z
+    (the component or state of a row: K columns), for labels that are known. NaN in a float y is a missing cell.
     `names` are the columns' names, for messages; `first` is the number of the first item in the whole data.
 
     >>> Observations.of([[1.0, 2.0], [3.0, 4.0]], weights=[1.0, 2.0]).total_weight
@@ -35,6 +35,7 @@ class Observations:
     weights: Tensor
     lengths: Tensor | None = None
     context: Tensor | None = None
+    context_lengths: Tensor | None = None
     allowed: Tensor | None = None
     names: tuple[str, ...] | None = None
     first: int = 0
@@ -48,6 +49,7 @@ class Observations:
         weights: Any = None,
         lengths: Any = None,
         context: Any = None,
+        context_lengths: Any = None,
         allowed: Any = None,
         names: Sequence[str] | None = None,
     ) -> Observations:
@@ -82,13 +84,18 @@ class Observations:
                     f"Observations: every row must have the same number of columns, got {widths}. Pad or fix the rows."
                 )
             y = torch.cat(parts)
-        rows = _rows(y, "y")
+        rows = _rows(y, "y", empty=context_lengths is not None)
         n_items = len(rows) if lengths is None else len(lengths)
         obs = Observations(
             y=rows,
             weights=_weights(weights, n_items),
             lengths=None if lengths is None else lengths_of(lengths, len(rows)),
-            context=None if context is None else _matching(_tensor(context, "context"), len(rows), "context", "row"),
+            context=None
+            if context is None
+            else _tensor(context, "context")
+            if context_lengths is not None
+            else _matching(_tensor(context, "context"), len(rows), "context", "row"),
+            context_lengths=None if context_lengths is None else _context_lengths(context_lengths, context, n_items),
             allowed=None if allowed is None else _mask(allowed, len(rows)),
             names=None if names is None else tuple(names),
         )
@@ -97,6 +104,34 @@ class Observations:
                 "Observations: expected at least one item, got an empty table. Check the file or the filter."
             )
         return obs
+
+    @staticmethod
+    def paired(y: Sequence[Any], context: Sequence[Any], weights: Any = None) -> Observations:
+        """Items that are a sequence y_n, (U_n,) or (U_n, D), given another x_n (T_n, F), whose rows are not y's.
+
+        >>> obs = Observations.paired([[1, 2], [3]], [torch.zeros(50, 4), torch.zeros(30, 4)])
+        >>> obs.lengths.tolist(), obs.context_lengths.tolist()
+        ([2, 1], [50, 30])
+        """
+        if len(y) != len(context):
+            raise InputError(f"Observations.paired: y must have one entry per context, {len(context)}, got {len(y)}.")
+        rows = [_tensor(part, f"y[{i}]") for i, part in enumerate(y)]
+        whole = any(not part.is_floating_point() for part in rows if part.numel())
+        parts = [part.to(torch.int64) if whole and not part.numel() else part for part in rows]
+        given = [_tensor(part, f"context[{i}]") for i, part in enumerate(context)]
+        widths = {part.shape[1] if part.ndim == 2 else -1 for part in given}
+        if len(widths) != 1 or -1 in widths:
+            raise InputError(
+                f"Observations.paired: every context must be (T, F) with the same F, got shapes "
+                f"{sorted({tuple(part.shape) for part in given})[:4]}."
+            )
+        return Observations.of(
+            torch.cat([part.reshape(len(part), -1 if part.numel() else 1) for part in parts]),
+            weights=weights,
+            lengths=[len(part) for part in parts],
+            context=torch.cat(given),
+            context_lengths=[len(part) for part in given],
+        )
 
     @property
     def n_items(self) -> int:
@@ -171,11 +206,15 @@ class Observations:
             y=self.y[rows],
             lengths=None if self.lengths is None else self.lengths[index],
             weights=self.weights[index],
-            context=None if self.context is None else self.context[rows],
+            context=None if self.context is None else self.context[self._context_rows(index, rows)],
+            context_lengths=None if self.context_lengths is None else self.context_lengths[index],
             allowed=None if self.allowed is None else self.allowed[rows],
             first=self.first + (index.start or 0) if isinstance(index, slice) else self.first,
             numbers=None if contiguous else numbers[index],
         )
+
+    def _context_rows(self, index: slice | Tensor, rows: slice | Tensor) -> slice | Tensor:
+        return rows if self.context_lengths is None else rows_of(self.context_lengths, index)
 
     def number(self, n: int) -> int:
         """The number, in the whole data, of the n-th item here."""
@@ -209,7 +248,7 @@ class Observations:
 
     def head(self, rows: int) -> Observations:
         """The first sequences with at most so many rows together, or as much of the first one."""
-        if self.lengths is None or self.n_rows <= rows:
+        if self.lengths is None or self.context_lengths is not None or self.n_rows <= rows:
             return next(self.blocks(rows))
         lengths = head_lengths(self.lengths, rows)
         n, total = len(lengths), int(lengths.sum())
@@ -224,14 +263,18 @@ class Observations:
         )
 
     def blocks(self, size: int) -> Iterator[Observations]:
-        """The items in order, `size` rows at a time, but whole sequences; all at once where they fit."""
-        if self.n_rows <= size:
+        """The items in order, `size` rows at a time, but whole sequences; all at once where they fit.
+
+        Of pairs it is the context's rows that count, which are the many.
+        """
+        lengths = self.lengths if self.context_lengths is None else self.context_lengths
+        if (self.n_rows if self.context_lengths is None else int(self.context_lengths.sum())) <= size:
             yield self
-        elif self.lengths is None:
+        elif lengths is None:
             for start in range(0, self.n_items, size):
                 yield self.select(slice(start, start + size))
         else:
-            ends, start = self.lengths.cumsum(0), 0
+            ends, start = lengths.cumsum(0), 0
             while start < self.n_items:
                 before = int(ends[start - 1]) if start else 0
                 stop = max(start + 1, int(torch.searchsorted(ends, before + size, right=True)))
@@ -252,7 +295,7 @@ class Observations:
             return self
         moved = {
             k: v.to(device)
-            for k in ("y", "weights", "lengths", "context", "allowed")
+            for k in ("y", "weights", "lengths", "context", "context_lengths", "allowed")
             if (v := getattr(self, k)) is not None
         }
         return replace(self, **moved)
@@ -324,7 +367,7 @@ def _mask(allowed: Any, n_items: int) -> Tensor:
     return _matching(mask, n_items, "allowed", "item")
 
 
-def _rows(values: Any, name: str) -> Tensor:
+def _rows(values: Any, name: str, *, empty: bool = False) -> Tensor:
     rows = _tensor(values, name)
     if rows.is_complex():
         raise InputTypeError(f"Observations: {name} must hold real numbers, got {rows.dtype}.")
@@ -335,7 +378,7 @@ def _rows(values: Any, name: str) -> Tensor:
             f"Observations: {name} must be (N, D), got {tuple(rows.shape)}. "
             "Flatten each item to one row: y.reshape(len(y), -1)."
         )
-    if rows.numel() == 0:
+    if rows.numel() == 0 and not (empty and rows.shape[1]):
         raise InputError(
             f"Observations: {name} must have at least one row and one column, got an empty table {tuple(rows.shape)}."
         )
@@ -355,15 +398,22 @@ def _weights(weights: Any, n_items: int) -> Tensor:
     return w
 
 
-def lengths_of(lengths: Any, n_rows: int) -> Tensor:
+def lengths_of(lengths: Any, n_rows: int, name: str = "lengths", of: str = "y") -> Tensor:
     """The lengths of sequences (N,) int64; InputError where they do not add up."""
     ell = torch.as_tensor(np.asarray(lengths)).reshape(-1)
     if ell.is_floating_point() or bool((ell < 0).any()) or int(ell.sum()) != n_rows:
         raise InputError(
-            f"Observations: lengths must be whole numbers ≥ 0 that add up to the {n_rows} rows of y, "
+            f"Observations: {name} must be whole numbers ≥ 0 that add up to the {n_rows} rows of {of}, "
             f"got a sum of {ell.sum().item()}."
         )
     return ell.to(torch.int64)
+
+
+def _context_lengths(lengths: Any, context: Any, n_items: int) -> Tensor:
+    if context is None:
+        raise InputError("Observations: context_lengths belong to a context, got none.")
+    found = lengths_of(lengths, len(context), "context_lengths", "context")
+    return _matching(found, n_items, "context_lengths", "item")
 
 
 def _matching(values: Tensor, n: int, name: str, per: str) -> Tensor:

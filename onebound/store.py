@@ -62,6 +62,7 @@ def write(path: str | os.PathLike[str], header: dict[str, Any], tensors: Mapping
 
 def filled(path: str | os.PathLike[str], model: Model, header: dict[str, Any], tensors: dict[str, Tensor]) -> Model:
     """`model` with the parameters and notes of a file."""
+    model.resize(header["config"])
     expected = {name: (t.shape, t.dtype) for name, t in model.state_dict().items()}
     if expected != {name: (t.shape, t.dtype) for name, t in tensors.items()}:
         raise StoreError(
@@ -69,7 +70,7 @@ def filled(path: str | os.PathLike[str], model: Model, header: dict[str, Any], t
         )
     model.load_state_dict(tensors)
     model.about = header["about"]
-    return model
+    return model.eval()
 
 
 def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:

@@ -80,6 +80,7 @@ class Climb:
 
     def run(self) -> None:
         """Climb until a limit says stop; the last record is an E record of the parameters that are returned."""
+        self.model.eval()
         with self._threads(), torch.enable_grad():
             steps, found = self.steps(), None
             with contextlib.suppress(StopIteration):
@@ -173,6 +174,17 @@ class Climb:
             self._record_e(found, running=True)
             self._append("M", None, None, None, running=True)
             return share == 1
+        with torch.random.fork_rng(enabled=self.model.deep):
+            if (
+                self.model.deep
+            ):  # dropout draws from torch's own generator: a pass depends on ours alone, so it can be resumed
+                torch.manual_seed(int(torch.randint(2**62, (), generator=self.generator)))
+            self.model.train()
+            self._steps_of_a_pass()
+            self.model.eval()  # outside of steps no item depends on its company
+        return True
+
+    def _steps_of_a_pass(self) -> None:
         e, m = Sweep(), 0.0
         repairs: tuple[str, ...] = ()
         for batch in self._batches():
@@ -190,7 +202,6 @@ class Climb:
         self._record_e(e, running=True)
         bound = None if self.backward else m / e.weight
         self._append("M", bound, None, None, running=True, repairs=tuple(dict.fromkeys(repairs)))
-        return True
 
     def _progress(self) -> float:
         """How much of its budget the climb has spent, of passes or of seconds: what a decaying step size follows."""

@@ -18,6 +18,8 @@ from onebound.recognition import OwnRecognition
 # What a model under a network is trained with where nothing is said: items in a mini-batch, passes over the data, and steps,
 # of which few items would make too few in so many passes.
 NETWORK_BATCH, NETWORK_PASSES, NETWORK_STEPS = 128, 100, 5000
+# A network over sequences: items in a mini-batch, passes, and the step size.
+SEQUENCE_BATCH, SEQUENCE_PASSES, SEQUENCE_LR = 16, 40, 2e-3
 
 
 @dataclass(frozen=True)
@@ -107,7 +109,17 @@ def passes_over(algorithm: Algorithm, n_items: int, batch_size: int | None) -> i
     return max(algorithm.max_iter, -(-NETWORK_STEPS // -(-n_items // (batch_size or NETWORK_BATCH))))
 
 
+def _gradient_in_batches() -> Algorithm:
+    """EG on mini-batches, to the last pass: how a model that is all network is trained where nothing is said."""
+    found = EG("adam", lr=SEQUENCE_LR)
+    m = copy.copy(found.m_step)
+    m.batch_rows = SEQUENCE_BATCH
+    return replace(found, m_step=m, max_iter=SEQUENCE_PASSES, tol=0.0)
+
+
 def _first_that_works(model: Model) -> Algorithm:
+    if model.deep:
+        return _gradient_in_batches()
     mixed = any(p.closed_form for p in model.parts())
     candidates = [EM(), EG("adam", closed_form=True) if mixed else EG(), VAE()]
     for candidate in candidates:
@@ -142,9 +154,12 @@ def _check(model: Model, algorithm: Algorithm) -> None:
             )
     for part in model.parts():
         if algorithm.m_step.needs_closed_form and not part.closed_form:
-            raise NoClosedForm(
-                f"{algorithm.name}: {part.how} Use ob.GEM(...) or ob.EG(...), which take gradient steps there, or ob.VAE(...)."
+            use = (
+                "ob.EG(...)"
+                if model.deep
+                else "ob.GEM(...) or ob.EG(...), which take gradient steps there, or ob.VAE(...)"
             )
+            raise NoClosedForm(f"{algorithm.name}: {part.how} Use {use}.")
     if getattr(algorithm.m_step, "record_every", None) is not None and not algorithm.m_step.on_draws:
         raise Unsupported(
             f"{algorithm.name}: record_every goes with models under a network (DeepGaussian). Leave it out: a record comes "

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from onebound.models.base import Latent, Model
+    from onebound.models.ctc import CTC
+    from onebound.models.decoding import LabelNGram
     from onebound.models.deep_gaussian import DeepGaussian
     from onebound.models.factor_analysis import FactorAnalysis, ProbabilisticPCA
     from onebound.models.filter import Filter
@@ -16,10 +18,12 @@ if TYPE_CHECKING:
     from onebound.models.transitions import NeuralTransition
 
 _HOME = {
+    "CTC": "ctc",
     "DeepGaussian": "deep_gaussian",
     "FactorAnalysis": "factor_analysis",
     "Filter": "filter",
     "HMM": "hmm",
+    "LabelNGram": "decoding",
     "Latent": "base",
     "Mixture": "mixture",
     "Model": "base",
@@ -28,10 +32,12 @@ _HOME = {
 }
 
 __all__ = [
+    "CTC",
     "HMM",
     "DeepGaussian",
     "FactorAnalysis",
     "Filter",
+    "LabelNGram",
     "Latent",
     "Mixture",
     "Model",

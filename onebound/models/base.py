@@ -40,6 +40,9 @@ class Model(nn.Module, ABC):
     """
 
     registered: ClassVar[dict[str, type[Model]]] = {}
+    pairs_sequences: ClassVar[bool] = False  # its context is a sequence of its own
+    deep: ClassVar[bool] = False  # all of it is a network: gradients in mini-batches where nothing is said
+    cure_of_infeasible: ClassVar[str] = "Give the emission a prior, so that no probability is exactly 0"
     initialized: Tensor
     prepared: Tensor
 
@@ -131,9 +134,17 @@ class Model(nn.Module, ABC):
         obs = Observations.of(y)
         if obs.checked_by is self:
             return obs
+        if obs.context_lengths is not None and not self.pairs_sequences:
+            raise InputError(
+                f"{type(self).__name__}: expected a context with a row for each row of y, got context_lengths. Pairs of "
+                "sequences are for CTC."
+            )
         for block in (obs.as_rows() if isinstance(obs, Streamed) else obs).blocks(obs.n_rows):
             self.check(block)
         return replace(obs, checked_by=self)
+
+    def resize(self, config: dict[str, Any]) -> None:
+        """Give what a fit sizes by its data the sizes of `config`, before a file is read into it."""
 
     def lint(self, obs: Observations) -> list[str]:
         """What is suspicious about these data under this model, a sentence each, for the plan."""
@@ -161,8 +172,8 @@ class Model(nn.Module, ABC):
             shown = ", ".join(named) + (", …" if len(bad) > 5 else "")
             raise Infeasible(
                 f"{type(self).__name__}.posterior: every item must have some z that can make it, but ln p(y) = −inf "
-                f"for {len(bad)} of {len(obs.weights)} items ({shown}). Give the emission a prior, so that no "
-                "probability is exactly 0, or keep_infeasible=True to see −inf."
+                f"for {len(bad)} of {len(obs.weights)} items ({shown}). {self.cure_of_infeasible}, or keep_infeasible=True to "
+                "see −inf."
             )
 
     def evidence(self, y: Any) -> Tensor:
