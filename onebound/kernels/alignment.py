@@ -36,7 +36,7 @@ _EXPONENT = 2047 << 52
 
 
 @njit(nogil=True, inline="always")
-def _power(n: int) -> float:
+def power_of_two(n: int) -> float:
     """2ⁿ for −1022 ≤ n ≤ 1023; 0 below, and no more than 2¹⁰²³ above."""
     if n < -1022:
         return 0.0
@@ -44,7 +44,7 @@ def _power(n: int) -> float:
 
 
 @njit(nogil=True, inline="always")
-def _exponent(x: float) -> int:
+def exponent_of(x: float) -> int:
     """⌊log₂ x⌋ of a normal number x > 0."""
     return ((bits_of(x) & _EXPONENT) >> 52) - 1023
 
@@ -109,10 +109,10 @@ def _scale(row: Any, other: Any, at: int, exponent: int, least: int) -> int:
     most = 0.0
     for j in range(at, at + BLOCK):
         most = max(most, max(row[j], other[j]))
-    shift = _exponent(most) if most > 0.0 else 0
+    shift = exponent_of(most) if most > 0.0 else 0
     shift = max(shift, least - exponent)
     if shift != 0:
-        f = _power(-shift)
+        f = power_of_two(-shift)
         for j in range(at, at + BLOCK):
             row[j] *= f
             other[j] *= f
@@ -142,8 +142,8 @@ def forward(e: Any, skip: Any, n_labels: int, alpha: Any, exponents: Any) -> Non
             else:
                 rise = own[k - 1] - own[k]
                 if rise > STEP:  # the block before is far above: its unit, less STEP, is what can be held
-                    unit = own[k - 1] + _exponent(halo) if own[k] == EMPTY else own[k - 1] - STEP
-                    f = _power(own[k] - unit)
+                    unit = own[k - 1] + exponent_of(halo) if own[k] == EMPTY else own[k - 1] - STEP
+                    f = power_of_two(own[k] - unit)
                     at = BLOCK * (k + 1)
                     for j in range(at, at + BLOCK):
                         nb[j] *= f
@@ -151,12 +151,12 @@ def forward(e: Any, skip: Any, n_labels: int, alpha: Any, exponents: Any) -> Non
                     nb[at], nl[at] = blank * (f * pb[at]), e[t, 1 + BLOCK * k] * (f * (pl[at] + pb[at]))
                     rise = exponents[t - 1, k - 1] - unit
                     own[k] = unit
-                    halo_in = halo * _power(-_exponent(halo)) * _power(rise + _exponent(halo))
+                    halo_in = halo * power_of_two(-exponent_of(halo)) * power_of_two(rise + exponent_of(halo))
                     nb[at] += blank * halo_in
                     nl[at] += e[t, 1 + BLOCK * k] * skip[BLOCK * k] * halo_in
                     continue
                 rise = exponents[t - 1, k - 1] - own[k]
-                halo_in = halo * _power(rise)
+                halo_in = halo * power_of_two(rise)
             at = BLOCK * (k + 1)
             nb[at] = blank * (pb[at] + halo_in)
             nl[at] = e[t, 1 + BLOCK * k] * (pl[at] + pb[at] + skip[BLOCK * k] * halo_in)
@@ -240,14 +240,14 @@ def backward(
                 if far == 0.0:
                     continue
                 if then[k + 1] - here[k] > STEP:
-                    unit = here[k + 1] + _exponent(far) if here[k] == EMPTY else then[k + 1] - STEP
-                    f = _power(here[k] - unit)
+                    unit = here[k + 1] + exponent_of(far) if here[k] == EMPTY else then[k + 1] - STEP
+                    f = power_of_two(here[k] - unit)
                     for j in range(lo, at):
                         nb[j] *= f
                         nv[j] *= f
                     then[k] = unit
-                own = _exponent(far)
-                nv[at - 1] += far * _power(-own) * _power(here[k + 1] - then[k] + own)
+                own = exponent_of(far)
+                nv[at - 1] += far * power_of_two(-own) * power_of_two(here[k + 1] - then[k] + own)
             b, nb = nb, b
             v, nv = nv, v
             here, then = then, here
@@ -265,7 +265,7 @@ def backward(
             if power != powers[k]:
                 powers[k] = power
                 half = power >> 1  # on either factor, for their product alone may be less than a float64 can hold
-                one, two = _power(half) / total, _power(power - half)
+                one, two = power_of_two(half) / total, power_of_two(power - half)
                 for u in range(k * BLOCK, (k + 1) * BLOCK):
                     fa[u], fb[u] = one, two
         blanks = _shares(alpha[t, 0], alpha[t, 1], b, v, fa, fb, found)
@@ -290,5 +290,5 @@ def ending(last: Any, exponents: Any, n: int) -> tuple[float, int]:
         if other != EMPTY and more > 0.0:
             if other - exponent > 500:
                 return more, other
-            mass += more * _power(other - exponent)
+            mass += more * power_of_two(other - exponent)
     return mass, exponent

@@ -30,7 +30,7 @@ def _read(scores: Any, row: Any) -> bool:
 
 
 @njit(nogil=True, inline="never", fastmath=LOOSE)
-def _largest(row: Any) -> float:
+def largest(row: Any) -> float:
     most = row[0]
     for c in range(len(row)):
         most = max(most, row[c])
@@ -38,7 +38,7 @@ def _largest(row: Any) -> float:
 
 
 @njit(nogil=True, inline="never", fastmath={"contract", "nnan", "nsz"})
-def _exp_over(row: Any, most: float) -> None:
+def exp_over(row: Any, most: float) -> None:
     """exp(row − most) in place. Rounding in it must not be reordered, so the sum is apart."""
     for c in range(len(row)):
         x = row[c] - most
@@ -67,10 +67,10 @@ def softmax(scores: Any, first: int, step: int, frames: int, weight: float, out:
     for t in range(first, first + frames * step, step):
         if not _read(scores[t], row):
             return math.nan
-        most = _largest(row)
+        most = largest(row)
         if not most > -math.inf:
             return math.nan
-        _exp_over(row, most)
+        exp_over(row, most)
         mass = _sum(row)
         total += most + math.log(mass)
         if weight != 0.0:

@@ -1,0 +1,250 @@
+"""Steps of a long alignment: all states, group by group of frames, in one of three spaces, forwards or backwards.
+
+States and the scaled linear space are those of `alignment`, but blocks change their units only after groups of EVERY frames. So all
+between is two vector expressions, and a tile of states can go through a whole group while it lies in the first cache: what comes to
+it comes from the tile before. A group is shorter than a block, so no mass crosses two borders of blocks with one set of units.
+Backward is forward over labels and frames in reverse; what a state then holds is β · e.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+from numba import njit
+
+from onebound.kernels.alignment import BLOCK, EMPTY, EVERY, LOOSE, STEP, exponent_of, power_of_two
+from onebound.kernels.alignment_items import exp_over, largest
+from onebound.kernels.softmax import SMALLEST_EXPONENT, exp_of_negative, log_of_normal
+
+# What rows hold: masses in units of blocks, logarithms of masses over a common one, scores of best paths as they are.
+LINEAR, LOG, BEST = 0, 1, 2
+INF = math.inf
+# Labels that go through a group together. Rows, emissions and factors, 56 bytes a label, fit half of a first cache.
+TILE = 256
+
+
+class Item(NamedTuple):
+    """Scores (T, C), the classes `kinds` that are used, blank first, and per label the first frame, `earliest` (U,), it can be in.
+
+    `path` (T,) is the label of each frame on the best path, −1 for a blank.
+    """
+
+    scores: Any
+    kinds: Any
+    earliest: Any
+    path: Any
+
+
+class Way(NamedTuple):
+    """An item forwards or backwards: frame r is row first + r · step of the scores, place i is label origin + i · step.
+
+    A path begins at place `place` in frame `begin`. Place i has entry index[i] of a frame's emissions; leap[i] says whether it can
+    follow place i − 1 at once, `skip` and `come` (W,) by which factors what comes from there goes to the label and the blank.
+    """
+
+    first: int
+    step: int
+    origin: int
+    place: int
+    begin: int
+    index: Any
+    leap: Any
+    skip: Any
+    come: Any
+    rows: Any  # (2, BLOCK + W), blanks and labels; a blank lies before the label of its place
+    units: Any  # (W / BLOCK,)
+
+
+@njit(nogil=True, inline="never", fastmath=LOOSE)
+def _move(blank: float, e: Any, come: Any, skip: Any, pb: Any, pl: Any, nb: Any, nl: Any) -> None:
+    """A step of masses; rows begin with what is before their first place."""
+    for i in range(len(e)):
+        before, stay = pl[i], pb[1 + i]
+        nb[1 + i] = blank * (stay + come[i] * before)
+        nl[1 + i] = e[i] * (pl[1 + i] + stay + skip[i] * before)
+
+
+@njit(nogil=True, inline="never", fastmath=LOOSE)
+def move_best(blank: float, e: Any, skip: Any, pb: Any, pl: Any, nb: Any, nl: Any) -> None:
+    """A step of scores of best paths; `skip` is 0 or −inf."""
+    for i in range(len(e)):
+        before, stay = pl[i], pb[1 + i]
+        nb[1 + i] = blank + max(stay, before)
+        nl[1 + i] = e[i] + max(max(pl[1 + i], stay), skip[i] + before)
+
+
+@njit(nogil=True, inline="always", fastmath={"contract"})
+def _exp(x: float) -> float:
+    a = x if x > SMALLEST_EXPONENT else SMALLEST_EXPONENT
+    return exp_of_negative(a) if x > SMALLEST_EXPONENT else 0.0
+
+
+@njit(nogil=True, inline="never", fastmath={"contract"}, error_model="numpy")
+def _move_log(blank: float, e: Any, skip: Any, pb: Any, pl: Any, nb: Any, nl: Any) -> None:
+    """A step of logarithms of masses; `skip` is 0 or −inf."""
+    for i in range(len(e)):
+        before, own, stay, past = pl[i], pl[1 + i], pb[1 + i], skip[i] + pl[i]
+        most = max(stay, before)
+        top = most if most > -INF else 0.0
+        mass = _exp(stay - top) + _exp(before - top)
+        nb[1 + i] = blank + (top + log_of_normal(mass) if most > -INF else -INF)
+        most = max(max(own, stay), past)
+        top = most if most > -INF else 0.0
+        mass = _exp(own - top) + _exp(stay - top) + _exp(past - top)
+        nl[1 + i] = e[i] + (top + log_of_normal(mass) if most > -INF else -INF)
+
+
+@njit(nogil=True, inline="never")
+def read(frame: Any, kinds: Any, table: Any) -> None:
+    """The scores that are used, as float64."""
+    for c in range(len(kinds)):
+        table[c] = frame[kinds[c]]
+
+
+@njit(nogil=True, inline="never")
+def spread(table: Any, index: Any, e: Any) -> None:
+    """Emissions of labels. Apart from the step: LLVM gathers, or calculates in vectors, but not both in a loop."""
+    for i in range(len(e)):
+        e[i] = table[index[i]]
+
+
+@njit(nogil=True, inline="never")
+def start(space: int, way: Way) -> None:
+    """Before the first frame, all is in the blank before the first label."""
+    zero, one = (0.0, 1.0) if space == LINEAR else (-INF, 0.0)
+    way.rows[:] = zero
+    way.rows[0, BLOCK + way.place] = one
+    way.units[:] = EMPTY if space == LINEAR else 0
+    way.units[way.place // BLOCK] = 0
+    way.come[:] = one
+    for i in range(len(way.leap)):
+        way.skip[i] = one if way.leap[i] else zero
+
+
+@njit(nogil=True, inline="never")
+def _band(item: Item, way: Way, r: int, n: int) -> tuple[int, int]:
+    """The places, in whole blocks, that can be reached by, and can reach the end from, one of the frames r … r + n − 1."""
+    w, frames = len(way.index), len(item.scores)
+    if len(item.earliest) == 0:
+        return 0, w
+    t, last = way.first + r * way.step, way.first + (r + n - 1) * way.step
+    low = np.searchsorted(item.earliest, item.earliest[-1] - (frames - 1 - min(t, last)))
+    high = np.searchsorted(item.earliest, max(t, last), side="right")
+    if way.step < 0:
+        low, high = w - high, w - low
+    return low // BLOCK * BLOCK, min(w, (high // BLOCK + 1) * BLOCK)
+
+
+@njit(nogil=True, inline="never")
+def _advance(
+    space: int, way: Way, tables: Any, r: int, n: int, low: int, high: int, path: Any, kept: Any, units: Any
+) -> None:
+    """Take places low … high − 1 through n frames with emissions `tables` (EVERY, …), blank first."""
+    here, there, e = np.empty((2, 1 + TILE)), np.empty((2, 1 + TILE)), np.empty(TILE)
+    border = np.full(EVERY, 0.0 if space == LINEAR else -INF)
+    for at in range(low, high, TILE):
+        m = min(TILE, high - at)
+        index, come, skip, ex = way.index[at : at + m], way.come[at : at + m], way.skip[at : at + m], e[:m]
+        rows = way.rows[:, BLOCK + at : BLOCK + at + m]
+        here[:, 1 : 1 + m] = rows
+        for i in range(n):
+            spread(tables[i], index, ex)
+            last = here[1, m]
+            here[1, 0] = border[i]
+            border[i] = last
+            if space == LINEAR:
+                _move(tables[i, 0], ex, come, skip, here[0], here[1], there[0], there[1])
+            elif space == LOG:
+                _move_log(tables[i, 0], ex, skip, here[0], here[1], there[0], there[1])
+            else:
+                move_best(tables[i, 0], ex, skip, here[0], here[1], there[0], there[1])
+            here, there = there, here
+            t = way.first + (r + i) * way.step
+            j = way.origin + path[t] * way.step - at
+            if path[t] >= 0 and 0 <= j < m:
+                kept[t] = here[1, 1 + j]
+                units[t] = way.units[(at + j) // BLOCK]
+                if way.step < 0 and space == LINEAR:  # β alone
+                    kept[t] = kept[t] / ex[j] if ex[j] > 0.0 else 0.0
+                elif way.step < 0:
+                    kept[t] = kept[t] - ex[j] if ex[j] > -INF else -INF
+        rows[:] = here[:, 1 : 1 + m]
+
+
+@njit(nogil=True, inline="never")
+def _link(way: Way, low: int, high: int) -> None:
+    """Factors between blocks of different units. A unit of 2 ** −STEP of the block before can hold whatever comes to an empty one."""
+    units = way.units
+    for at in range(low + BLOCK, high, BLOCK):
+        k = at // BLOCK
+        if units[k] == EMPTY and units[k - 1] != EMPTY:
+            units[k] = units[k - 1] - STEP
+        way.come[at] = power_of_two(units[k - 1] - units[k])
+        way.skip[at] = way.come[at] if way.leap[at] else 0.0
+
+
+@njit(nogil=True, inline="never", fastmath=LOOSE)
+def _rescale(way: Way, low: int, high: int) -> None:
+    """Give each block the unit that makes its largest about 1, but none more than STEP below that of the block before."""
+    for at in range(low, high, BLOCK):
+        k, most = at // BLOCK, 0.0
+        for j in range(BLOCK + at, 2 * BLOCK + at):
+            most = max(most, max(way.rows[0, j], way.rows[1, j]))
+        if most == 0.0:
+            way.units[k] = EMPTY
+            continue
+        shift = exponent_of(most)
+        if at > low:
+            shift = max(shift, way.units[k - 1] - STEP - way.units[k])
+        f = power_of_two(-shift)
+        for j in range(BLOCK + at, 2 * BLOCK + at):
+            way.rows[0, j] *= f
+            way.rows[1, j] *= f
+        way.units[k] += shift
+
+
+@njit(nogil=True, inline="never")
+def _recentre(way: Way, low: int, high: int) -> None:
+    """Take from all logarithms what makes the largest about 0: a whole number, so that sums of units are exact."""
+    rows = way.rows[:, BLOCK + low : BLOCK + high]
+    most = rows.max()
+    if most > -INF:
+        rows -= math.floor(most)
+        way.units[:] += math.floor(most)
+
+
+@njit(nogil=True, inline="never")
+def sweep(space: int, item: Item, way: Way, begin: int, end: int, kept: Any, units: Any, seen: Any, tops: Any) -> None:
+    """Take a way through its frames begin … end − 1; their largest scores go into `tops` (T,).
+
+    What the path's label holds in a frame, backwards without its emission, goes into `kept`, `units` (T,), and the blocks' units in
+    each group into seen (groups, 2 + blocks).
+    """
+    tables = np.full((EVERY, len(item.kinds) + 1), 0.0 if space == LINEAR else -INF)  # for places without a label
+    seen[:] = EMPTY
+    r = begin
+    while r < end:
+        n = min(EVERY - r % EVERY, end - r)
+        for i in range(n):
+            t, table = way.first + (r + i) * way.step, tables[i, : len(item.kinds)]
+            read(item.scores[t], item.kinds, table)
+            if space != BEST:
+                most = largest(table)
+                tops[t] = most if most > -INF else 0.0
+                if space == LINEAR:
+                    exp_over(table, tops[t])
+                else:
+                    table -= tops[t]
+        low, high = _band(item, way, r, n)
+        if space == LINEAR:
+            _link(way, low, high)
+            group = (way.first + r * way.step) // EVERY % len(seen)
+            seen[group, 1 + low // BLOCK : 1 + high // BLOCK] = way.units[low // BLOCK : high // BLOCK]
+        _advance(space, way, tables, r, n, low, high, item.path, kept, units)
+        if space == LINEAR:
+            _rescale(way, low, high)
+        elif space == LOG:
+            _recentre(way, low, high)
+        r += n
