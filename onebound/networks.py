@@ -133,7 +133,9 @@ class FrameNetwork(nn.Module):
         )
         self.norms = nn.ModuleList(nn.LayerNorm(b) for _, b in sizes)
         self.dropout = nn.Dropout(dropout)
-        self.gru = nn.GRU(channels[-1], hidden, layers, batch_first=True, bidirectional=True)
+        inputs = [channels[-1]] + [2 * hidden] * (layers - 1)
+        self.onward = nn.ModuleList(nn.GRU(n, hidden, batch_first=True) for n in inputs)
+        self.back = nn.ModuleList(nn.GRU(n, hidden, batch_first=True) for n in inputs)
         self.last = nn.Linear(2 * hidden, n_classes)
         with torch.no_grad():
             for name, p in self.named_parameters():
@@ -153,7 +155,18 @@ class FrameNetwork(nn.Module):
             if i == 0:
                 inside = (torch.arange(x.shape[1], device=x.device) < lengths.to(x.device).unsqueeze(1)).unsqueeze(-1)
             x = torch.relu(norm(x)) * inside
-        kept = lengths.cpu().clamp_min(1)  # the GRU takes no empty item
-        packed = nn.utils.rnn.pack_padded_sequence(self.dropout(x), kept, batch_first=True, enforce_sorted=False)
-        h = nn.utils.rnn.pad_packed_sequence(self.gru(packed)[0], batch_first=True, total_length=x.shape[1])[0]
-        return self.last(self.dropout(h)), lengths
+        # Each direction by itself on what is padded, the other one on items turned around: packed sequences, which would save
+        # that, have a backward pass that is quadratic in T.
+        turned = (lengths.to(x.device).unsqueeze(1) - 1 - torch.arange(x.shape[1], device=x.device)).clamp_min(
+            0
+        )  # (B, T')
+        for onward, back in zip(self.onward, self.back, strict=True):
+            x = self.dropout(x)
+            other = _taken(back(_taken(x, turned))[0], turned)
+            x = torch.cat([onward(x)[0], other], -1) * inside
+        return self.last(self.dropout(x)), lengths
+
+
+def _taken(x: Tensor, places: Tensor) -> Tensor:
+    """x[b, places[b, t]].  (B, T, F), (B, T) → (B, T, F)"""
+    return x.gather(1, places.unsqueeze(-1).expand(-1, -1, x.shape[-1]))

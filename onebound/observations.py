@@ -213,6 +213,11 @@ class Observations:
             numbers=None if contiguous else numbers[index],
         )
 
+    @property
+    def extent(self) -> int:
+        """The rows that count as work: of pairs those of the context, which are the many."""
+        return self.n_rows if self.context is None or self.context_lengths is None else len(self.context)
+
     def _context_rows(self, index: slice | Tensor, rows: slice | Tensor) -> slice | Tensor:
         return rows if self.context_lengths is None else rows_of(self.context_lengths, index)
 
@@ -263,12 +268,9 @@ class Observations:
         )
 
     def blocks(self, size: int) -> Iterator[Observations]:
-        """The items in order, `size` rows at a time, but whole sequences; all at once where they fit.
-
-        Of pairs it is the context's rows that count, which are the many.
-        """
+        """The items in order, `size` rows (see `extent`) at a time, but whole sequences; all at once where they fit."""
         lengths = self.lengths if self.context_lengths is None else self.context_lengths
-        if (self.n_rows if self.context_lengths is None else int(self.context_lengths.sum())) <= size:
+        if self.extent <= size:
             yield self
         elif lengths is None:
             for start in range(0, self.n_items, size):

@@ -92,7 +92,7 @@ class Climb:
     def _threads(self) -> contextlib.AbstractContextManager[None]:
         if isinstance(self.m_run, SampledSteps) and self.batch_size is not None:
             return threads_for(self.m_run.operations(self.batch_size), SMALL_STEP)
-        return threads_for(self.obs.n_rows, self.model.block_rows)
+        return threads_for(self.obs.extent, self.model.block_rows)
 
     def steps(self) -> Generator[bool, Sweep | None, None]:
         """The climb, to be driven from outside: it yields where it needs an E pass, and whether an M step will follow it."""
@@ -175,18 +175,16 @@ class Climb:
             self._append("M", None, None, None, running=True)
             return share == 1
         with torch.random.fork_rng(enabled=self.model.deep):
-            if (
-                self.model.deep
-            ):  # dropout draws from torch's own generator: a pass depends on ours alone, so it can be resumed
+            # Dropout draws from torch's own generator: a pass depends on ours alone, so it can be resumed.
+            if self.model.deep:
                 torch.manual_seed(int(torch.randint(2**62, (), generator=self.generator)))
-            self.model.train()
             self._steps_of_a_pass()
-            self.model.eval()  # outside of steps no item depends on its company
         return True
 
     def _steps_of_a_pass(self) -> None:
         e, m = Sweep(), 0.0
         repairs: tuple[str, ...] = ()
+        self.model.train()
         for batch in self._batches():
             if not bool((batch.weights > 0).any()):
                 continue
@@ -198,6 +196,7 @@ class Climb:
                 m += self._q(here)
             here.statistics = None
             e.add(here)
+        self.model.eval()  # outside of steps no item depends on its company (dropout)
         self.passes += 1
         self._record_e(e, running=True)
         bound = None if self.backward else m / e.weight

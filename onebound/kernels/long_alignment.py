@@ -44,7 +44,7 @@ def _trace(item: Item, way: Way, row: Any, begin: int, end: int, s: int) -> int:
     for i in range(end - begin):
         read(item.scores[begin + i], item.kinds, table[: len(item.kinds)])
         spread(table, index, e)
-        move_best(table[0], e, skip, rows[i, 0], rows[i, 1], rows[i + 1, 0], rows[i + 1, 1])
+        move_best(table[0], e, skip, rows, i, i + 1)
     for i in range(end - begin - 1, -1, -1):
         b, v, j = rows[i, 0], rows[i, 1], s // 2 - low
         if s % 2 == 0:

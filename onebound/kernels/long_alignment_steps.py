@@ -58,42 +58,42 @@ class Way(NamedTuple):
 
 
 @njit(nogil=True, inline="never", fastmath=LOOSE)
-def _move(blank: float, e: Any, come: Any, skip: Any, pb: Any, pl: Any, nb: Any, nl: Any) -> None:
-    """A step of masses; rows begin with what is before their first place."""
+def _move(blank: float, e: Any, come: Any, skip: Any, rows: Any, p: int, q: int) -> None:
+    """A step of masses from rows p to rows q (…, 2, 1 + W), which begin with what is before their first place."""
     for i in range(len(e)):
-        before, stay = pl[i], pb[1 + i]
-        nb[1 + i] = blank * (stay + come[i] * before)
-        nl[1 + i] = e[i] * (pl[1 + i] + stay + skip[i] * before)
+        before, stay = rows[p, 1, i], rows[p, 0, 1 + i]
+        rows[q, 0, 1 + i] = blank * (stay + come[i] * before)
+        rows[q, 1, 1 + i] = e[i] * (rows[p, 1, 1 + i] + stay + skip[i] * before)
 
 
 @njit(nogil=True, inline="never", fastmath=LOOSE)
-def move_best(blank: float, e: Any, skip: Any, pb: Any, pl: Any, nb: Any, nl: Any) -> None:
+def move_best(blank: float, e: Any, skip: Any, rows: Any, p: int, q: int) -> None:
     """A step of scores of best paths; `skip` is 0 or −inf."""
     for i in range(len(e)):
-        before, stay = pl[i], pb[1 + i]
-        nb[1 + i] = blank + max(stay, before)
-        nl[1 + i] = e[i] + max(max(pl[1 + i], stay), skip[i] + before)
+        before, stay = rows[p, 1, i], rows[p, 0, 1 + i]
+        rows[q, 0, 1 + i] = blank + max(stay, before)
+        rows[q, 1, 1 + i] = e[i] + max(max(rows[p, 1, 1 + i], stay), skip[i] + before)
 
 
 @njit(nogil=True, inline="always", fastmath={"contract"})
-def _exp(x: float) -> float:
+def _exp_below(x: float, most: float) -> float:
+    """exp(x − most) for x ≤ most, 0 where x is −inf."""
+    x = x - most if x > -INF else -INF
     a = x if x > SMALLEST_EXPONENT else SMALLEST_EXPONENT
     return exp_of_negative(a) if x > SMALLEST_EXPONENT else 0.0
 
 
 @njit(nogil=True, inline="never", fastmath={"contract"}, error_model="numpy")
-def _move_log(blank: float, e: Any, skip: Any, pb: Any, pl: Any, nb: Any, nl: Any) -> None:
+def _move_log(blank: float, e: Any, skip: Any, rows: Any, p: int, q: int) -> None:
     """A step of logarithms of masses; `skip` is 0 or −inf."""
     for i in range(len(e)):
-        before, own, stay, past = pl[i], pl[1 + i], pb[1 + i], skip[i] + pl[i]
+        before, stay, own = rows[p, 1, i], rows[p, 0, 1 + i], rows[p, 1, 1 + i]
         most = max(stay, before)
-        top = most if most > -INF else 0.0
-        mass = _exp(stay - top) + _exp(before - top)
-        nb[1 + i] = blank + (top + log_of_normal(mass) if most > -INF else -INF)
-        most = max(max(own, stay), past)
-        top = most if most > -INF else 0.0
-        mass = _exp(own - top) + _exp(stay - top) + _exp(past - top)
-        nl[1 + i] = e[i] + (top + log_of_normal(mass) if most > -INF else -INF)
+        rows[q, 0, 1 + i] = blank + (most + log_of_normal(1.0 + _exp_below(min(stay, before), most)))
+        past, more = skip[i] + before, max(own, stay)
+        most = max(past, more)
+        mass = 1.0 + _exp_below(min(past, more), most) + _exp_below(min(own, stay), most)
+        rows[q, 1, 1 + i] = e[i] + (most + log_of_normal(mass))
 
 
 @njit(nogil=True, inline="never")
@@ -142,35 +142,34 @@ def _advance(
     space: int, way: Way, tables: Any, r: int, n: int, low: int, high: int, path: Any, kept: Any, units: Any
 ) -> None:
     """Take places low … high − 1 through n frames with emissions `tables` (EVERY, …), blank first."""
-    here, there, e = np.empty((2, 1 + TILE)), np.empty((2, 1 + TILE)), np.empty(TILE)
+    work, e = np.empty((2, 2, 1 + TILE)), np.empty(TILE)
     border = np.full(EVERY, 0.0 if space == LINEAR else -INF)
     for at in range(low, high, TILE):
         m = min(TILE, high - at)
         index, come, skip, ex = way.index[at : at + m], way.come[at : at + m], way.skip[at : at + m], e[:m]
-        rows = way.rows[:, BLOCK + at : BLOCK + at + m]
-        here[:, 1 : 1 + m] = rows
+        work[0, :, 1 : 1 + m] = way.rows[:, BLOCK + at : BLOCK + at + m]
         for i in range(n):
+            p, q = i & 1, (i + 1) & 1
             spread(tables[i], index, ex)
-            last = here[1, m]
-            here[1, 0] = border[i]
+            last = work[p, 1, m]
+            work[p, 1, 0] = border[i]
             border[i] = last
             if space == LINEAR:
-                _move(tables[i, 0], ex, come, skip, here[0], here[1], there[0], there[1])
+                _move(tables[i, 0], ex, come, skip, work, p, q)
             elif space == LOG:
-                _move_log(tables[i, 0], ex, skip, here[0], here[1], there[0], there[1])
+                _move_log(tables[i, 0], ex, skip, work, p, q)
             else:
-                move_best(tables[i, 0], ex, skip, here[0], here[1], there[0], there[1])
-            here, there = there, here
+                move_best(tables[i, 0], ex, skip, work, p, q)
             t = way.first + (r + i) * way.step
             j = way.origin + path[t] * way.step - at
             if path[t] >= 0 and 0 <= j < m:
-                kept[t] = here[1, 1 + j]
+                kept[t] = work[q, 1, 1 + j]
                 units[t] = way.units[(at + j) // BLOCK]
                 if way.step < 0 and space == LINEAR:  # β alone
                     kept[t] = kept[t] / ex[j] if ex[j] > 0.0 else 0.0
                 elif way.step < 0:
                     kept[t] = kept[t] - ex[j] if ex[j] > -INF else -INF
-        rows[:] = here[:, 1 : 1 + m]
+        way.rows[:, BLOCK + at : BLOCK + at + m] = work[n & 1, :, 1 : 1 + m]
 
 
 @njit(nogil=True, inline="never")
@@ -186,23 +185,20 @@ def _link(way: Way, low: int, high: int) -> None:
 
 
 @njit(nogil=True, inline="never", fastmath=LOOSE)
-def _rescale(way: Way, low: int, high: int) -> None:
-    """Give each block the unit that makes its largest about 1, but none more than STEP below that of the block before."""
-    for at in range(low, high, BLOCK):
-        k, most = at // BLOCK, 0.0
-        for j in range(BLOCK + at, 2 * BLOCK + at):
-            most = max(most, max(way.rows[0, j], way.rows[1, j]))
-        if most == 0.0:
-            way.units[k] = EMPTY
-            continue
-        shift = exponent_of(most)
-        if at > low:
-            shift = max(shift, way.units[k - 1] - STEP - way.units[k])
-        f = power_of_two(-shift)
-        for j in range(BLOCK + at, 2 * BLOCK + at):
-            way.rows[0, j] *= f
-            way.rows[1, j] *= f
-        way.units[k] += shift
+def _rescale(b: Any, v: Any, units: Any) -> None:
+    """Give each block (blocks, BLOCK) the unit that makes its largest about 1, but none more than STEP below the one before."""
+    before = EMPTY
+    for k in range(len(units)):
+        most = 0.0
+        for j in range(b.shape[1]):  # a length that LLVM knows it would unroll, and not do in vectors
+            most = max(most, max(b[k, j], v[k, j]))
+        if most > 0.0:
+            shift = max(exponent_of(most), before - STEP - units[k])
+            f = power_of_two(-shift)
+            for j in range(b.shape[1]):
+                b[k, j] *= f
+                v[k, j] *= f
+        before = units[k] = units[k] + shift if most > 0.0 else EMPTY
 
 
 @njit(nogil=True, inline="never")
@@ -244,7 +240,9 @@ def sweep(space: int, item: Item, way: Way, begin: int, end: int, kept: Any, uni
             seen[group, 1 + low // BLOCK : 1 + high // BLOCK] = way.units[low // BLOCK : high // BLOCK]
         _advance(space, way, tables, r, n, low, high, item.path, kept, units)
         if space == LINEAR:
-            _rescale(way, low, high)
+            held = way.rows[:, BLOCK + low : BLOCK + high]
+            blanks, others = held[0].reshape(-1, BLOCK), held[1].reshape(-1, BLOCK)
+            _rescale(blanks, others, way.units[low // BLOCK : high // BLOCK])
         elif space == LOG:
             _recentre(way, low, high)
         r += n
