@@ -108,7 +108,7 @@ class FrameNetwork(nn.Module):
         *,
         channels: Sequence[int] = (64, 64),
         width: int = 5,
-        stride: int = 2,
+        stride: int = 4,
         hidden: int = 96,
         layers: int = 1,
         dropout: float = 0.1,

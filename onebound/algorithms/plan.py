@@ -19,7 +19,7 @@ from onebound.recognition import OwnRecognition
 # of which few items would make too few in so many passes.
 NETWORK_BATCH, NETWORK_PASSES, NETWORK_STEPS = 128, 100, 5000
 # A network over sequences: items in a mini-batch, passes, and the step size.
-SEQUENCE_BATCH, SEQUENCE_PASSES, SEQUENCE_LR = 16, 40, 2e-3
+SEQUENCE_BATCH, SEQUENCE_PASSES, SEQUENCE_LR = 8, 30, 5e-3
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,9 @@ def read_config(path: str, command: click.Command) -> dict[str, Any]:
     }
     given = {}
     for key, value in found.items():
+        if key == "data" and any(p.name == "data" for p in command.params):  # an argument, but it may stand here too
+            given["data"] = _as_typed(path, key, value, False)
+            continue
         option = by_key.get(key.replace("_", "-"))
         if option is None:
             hint = did_you_mean(key, by_key) or f" There are {', '.join(sorted(by_key))}."

@@ -61,6 +61,15 @@ def command(file: str, data: str, output: str | None, report: str | None, as_jso
             raise InputError(f"{file}: is a checkpoint, which goes on with its own algorithm; leave --algorithm out.")
         checkpoint = checkpoint or file
     check_outputs(data, {"--output": output, "--checkpoint": checkpoint, "--report": report})
+    from onebound.cli.options import OF_RECORDINGS
+    from onebound.cli.recordings import continue_recogniser
+
+    if opened.about["model"] in OF_RECORDINGS:
+        from onebound.cli.fit import refuse_given
+
+        refuse_given("ctc", *how, "report", "algorithm")
+        continue_recogniser(opened, data, checkpoint, every, output, as_json, seed=seed, **climb)
+        return
     from onebound.cli.running import checkpoint_of, continuing, finish, run
 
     keep = checkpoint_of(checkpoint, every)

@@ -4,6 +4,7 @@ from functools import partial
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from onebound.cli.command import Command
 from onebound.cli.config import CONFIG
@@ -16,7 +17,9 @@ from onebound.cli.options import (
     JSON,
     MODEL,
     NETWORK,
+    OF_RECORDINGS,
     OUTPUT_MODEL,
+    RECORDINGS,
     REPORT,
     STORIES,
     TABLE,
@@ -31,7 +34,8 @@ onebound fit mixed-mixture penguins.csv -k 3 --missing marginalize
 onebound fit gaussian-mixture faithful.csv -k 1..4 --report choice.html
 onebound fit poisson-hmm series.csv --states 2 --sequence-column day
 onebound fit factor-analysis faithful.csv --latent 1
-onebound fit vae faithful.csv --hidden 50 --passes 20 --report vae.html"""
+onebound fit vae faithful.csv --hidden 50 --passes 20 --report vae.html
+onebound fit ctc train.csv --heldout valid.csv -o m.safetensors"""
 
 RUN = ("max_iter", "tol", "batch_size", "max_seconds", "init", "restarts")
 
@@ -52,6 +56,7 @@ RUN = ("max_iter", "tol", "batch_size", "max_seconds", "init", "restarts")
     help="Starts; the best is kept.",
 )
 @CLIMB
+@RECORDINGS
 @CHECKPOINT
 @OUTPUT_MODEL
 @REPORT
@@ -63,8 +68,16 @@ def command(
     """Fit a MODEL to DATA and say how good it is.
 
     DATA is a csv, tsv, jsonl, parquet, Arrow, npy or npz file, or - for standard input. `onebound models` lists what
-    MODEL can be. Ctrl-C stops after the step that the fit is in.
+    MODEL can be. Ctrl-C stops after the step that the fit is in. Of ctc DATA is a csv with the columns audio (sound files, or
+    npy files of frames) and text.
     """
+    if model in OF_RECORDINGS:
+        from onebound.cli.recordings import fit_recogniser
+
+        fit_recogniser(model, data, output, as_json, how | {"algorithm": algorithm})
+        return
+    refuse_given(model, "heldout", "units")
+    del how["heldout"], how["units"]
     checkpoint, every = how.pop("checkpoint"), how.pop("every")
     check_model_name(model)
     check_data(data)
@@ -99,6 +112,16 @@ def _check_sizes(sizes: tuple[Any, ...], criterion: str | None, checkpoint: str 
     for option, given in (("--checkpoint", checkpoint), ("--label", label)):
         if several and given is not None:
             raise click.UsageError(f"{option} goes with one number of components; give --components one number.")
+
+
+def refuse_given(model: str, *names: str) -> None:
+    """InputError for the first of these options that was typed, or stands in the --config."""
+    from onebound.cli.options import flag
+
+    ctx = click.get_current_context()
+    for name in names:
+        if ctx.get_parameter_source(name) not in (None, ParameterSource.DEFAULT):
+            raise InputError(f"{model} does not take {flag(name)}.")
 
 
 def _check_kind(entry: Any, sizes: tuple[Any, ...], init: str | None) -> None:

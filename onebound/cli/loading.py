@@ -10,7 +10,7 @@ import numpy as np
 from onebound.cli.checks import refuse_crowd, refuse_impossible
 from onebound.cli.extras import DEFAULT_COMPONENTS, NO_EXTRAS, Extras, take_extras
 from onebound.cli.files import check_data, check_model_name
-from onebound.cli.options import model_options
+from onebound.cli.options import OF_RECORDINGS, model_options
 from onebound.cli.progress import waiting
 from onebound.cli.sequence_options import refuse_both, refuse_sequences
 from onebound.cli.sequences import by_column, by_lengths, one_sequence
@@ -77,6 +77,10 @@ def coded_columns(entry: Any, table: Table) -> set[str]:
 def entry_named(name: str) -> Any:
     """The registry's entry for a model; InputError for a name that it lacks, or that is a file's."""
     check_model_name(name)
+    if name in OF_RECORDINGS:
+        raise InputError(
+            f"{name} is of recordings, not of a table: onebound fit, show, score, decode and align take it."
+        )
     if name not in REGISTRY:
         raise InputError(
             f"no model {name!r}.{did_you_mean(name, REGISTRY) or ' There are ' + ', '.join(REGISTRY) + '.'}"

@@ -3,7 +3,7 @@
 import click
 
 from onebound.cli.command import Command
-from onebound.cli.options import JSON
+from onebound.cli.options import JSON, OF_RECORDINGS
 from onebound.models.registry import REGISTRY
 
 
@@ -17,6 +17,7 @@ def command(as_json: bool) -> None:
         entries = [
             {"model": e.name, "summary": e.summary, "options": [o.name for o in e.options]} for e in REGISTRY.values()
         ]
+        entries += [{"model": name, "summary": what, "options": ["hidden"]} for name, what in OF_RECORDINGS.items()]
         print_json({"models": entries})
         return
     from rich.text import Text
@@ -28,4 +29,6 @@ def command(as_json: bool) -> None:
     for entry in REGISTRY.values():
         own = " ".join(f"--{option.name}" for option in entry.options)
         table.add_row(Text(entry.name, style="cyan"), entry.summary, own)
+    for name, what in OF_RECORDINGS.items():
+        table.add_row(Text(name, style="cyan"), what, "--hidden --heldout --units")
     show(table)

@@ -20,6 +20,7 @@ ALGORITHMS = {
     "vem": "VEM",
     "gem": "GEM",
 }
+OF_RECORDINGS = {"ctc": "A recogniser: labels given recordings, by a network over frames."}
 COMPARED = ("em", "eg", "vae", "mcem", "hard-em")  # Where nothing is said: on a mixture the others would be twins.
 COMPARED_ON_VECTORS = ("em", "eg", "vae")  # Single values of a vector have no entropy.
 CRITERIA = ("bic", "icl", "aic", "heldout")
@@ -143,7 +144,7 @@ def duration(_ctx: click.Context, param: click.Parameter, text: str | None) -> f
 
 def _model_names(_ctx: click.Context, _param: click.Parameter, start: str) -> list[str]:
     """For the shell's completion."""
-    return [name for name in REGISTRY if name.startswith(start)]
+    return [name for name in (*REGISTRY, *OF_RECORDINGS) if name.startswith(start)]
 
 
 MODEL = click.argument("model", shell_complete=_model_names)
@@ -322,6 +323,11 @@ NETWORK = together(
         callback=finite,
         help="A network's step size; default: 0.001.",
     ),
+)
+
+RECORDINGS = together(
+    click.option("--heldout", type=click.Path(), metavar="FILE", help="Recordings to tell the error rate of (ctc)."),
+    click.option("--units", metavar="WHAT", type=Choice(["words", "letters"]), help="Labels, default: words (ctc)."),
 )
 
 CHECKPOINT = together(

@@ -28,9 +28,11 @@ def command(file: str, data: str | None, output: str, **how: Any) -> None:
     page = check_writable(output, file, *(() if data is None else (data,)))
     if data is not None:
         check_data(data)
+    from onebound.cli.loading import entry_named
     from onebound.cli.saved import load_both, load_saved, open_model_file
 
     about = open_model_file(file).about
+    entry_named(about["model"])  # which of a recogniser says what there is instead
     if how["label"] is not None:
         _check_label(file, about["model"], data)
     task = None if data is None else load_both(file, data, **how)

@@ -180,13 +180,14 @@ def load_again(file: ModelFile, data: str, **how: Any) -> Task:
     weights, label = file.about.get("weights"), file.about.get("label")
     table, extras = table_as_fitted(file, data, weights=weights, label=label, **how)
     extras = _known_labels(extras, tuple(file.about.get("classes") or ()), table.path)
-    model = _model_of(file) if file.is_checkpoint else load_saved(file.path)
+    model = model_of(file) if file.is_checkpoint else load_saved(file.path)
     task = _task(file, model, table, extras, how.get("missing"))
     model.about = {**file.about, **({} if extras.sequences is None else extras.sequences.about())}
     return task
 
 
-def _model_of(file: ModelFile) -> Any:
+def model_of(file: ModelFile) -> Any:
+    """A model of the shape of a checkpoint's, for its place."""
     from onebound.store import built, read
 
     header, _ = read(file.path)

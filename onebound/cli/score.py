@@ -46,9 +46,18 @@ def command(
     """Say how well the model in FILE explains DATA, in nats.
 
     L is the bound, ln p(y) the evidence; with an exact posterior they are equal. Known classes are not used. Under a
-    network (vae, …) both are estimates by draws, that of ln p(y) from below (IWAE-K).
+    network (vae, …) both are estimates by draws, that of ln p(y) from below (IWAE-K). Of a recogniser (ctc) DATA is a
+    csv with the columns audio and text, and the label error rate is told too.
     """
     check_table_output(output, file, data)
+    from onebound.cli.recordings import is_recogniser, score_recogniser
+
+    if is_recogniser(file):
+        from onebound.cli.fit import refuse_given
+
+        refuse_given("ctc", "items", "bits", "draws", "output", *how)
+        score_recogniser(file, data, as_json)
+        return
     from onebound.cli.rows import write_rows
     from onebound.cli.saved import load_both
 

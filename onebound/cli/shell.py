@@ -10,7 +10,21 @@ from typing import Any
 
 import click
 
-from onebound.cli import compare, continuing, decode, demo, fit, models, plan, predict, report, sample, score, show
+from onebound.cli import (
+    align,
+    compare,
+    continuing,
+    decode,
+    demo,
+    fit,
+    models,
+    plan,
+    predict,
+    report,
+    sample,
+    score,
+    show,
+)
 from onebound.cli.stopping import Stopped, Terminated, terminable
 from onebound.errors import NonFinite, NotMonotone, OneboundError
 
@@ -152,7 +166,7 @@ def _sentence(text: str) -> str:
     return text if text[-1:] in ".?)" else f"{text}."
 
 
-COMMANDS = (demo, models, fit, compare, plan, show, score, predict, decode, sample, report, continuing)
+COMMANDS = (demo, models, fit, compare, plan, show, score, predict, decode, align, sample, report, continuing)
 
 main = Shell(
     name="onebound",

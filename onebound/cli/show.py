@@ -15,6 +15,11 @@ EXAMPLE = """onebound show m.safetensors"""
 @JSON
 def command(file: str, as_json: bool) -> None:
     """Show the parameters of the model in FILE, and how it was fitted."""
+    from onebound.cli.recordings import is_recogniser, show_recogniser
+
+    if is_recogniser(file):
+        show_recogniser(file, as_json)
+        return
     from onebound.cli.saved import load_saved
 
     model = load_saved(file)

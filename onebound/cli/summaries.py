@@ -25,7 +25,7 @@ def show_fit(
     if choice is not None:
         table = choice_table(choice, terms_of(fit.model), rows_per_item(task.observations))
         show(Text(f"{task.name}, by {choice['criterion']}", style="bold"), "", table, "")
-    show(Text(headline(task), style="bold"), "", _facts_grid(_facts(task, fit)), "")
+    show(Text(headline(task), style="bold"), "", facts_grid(_facts(task, fit)), "")
     show(kind_of(fit.model).parameters(fit.model, task.table.names), "")
     for repair in repairs_told(fit.trace, terms_of(fit.model).part):
         # How a prior begins is recorded with the repairs, and is none.
@@ -56,7 +56,7 @@ def show_model(path: str, model: Any, names: Sequence[str]) -> None:
     """A saved model: what it was fitted to and how well, and its parameters."""
     about = model.about or {}
     show(Text(f"{about.get('model') or model.title()}, {sized(model)}", style="bold"), "")
-    show(_facts_grid(_notes(path, model, about)), "", kind_of(model).parameters(model, names))
+    show(facts_grid(_notes(path, model, about)), "", kind_of(model).parameters(model, names))
 
 
 def _notes(path: str, model: Any, about: dict[str, Any]) -> Iterable[tuple[str, str]]:
@@ -126,7 +126,7 @@ def _repair(kind: str, part: str, components: list[int], iterations: list[int]) 
     return f"{what.replace('component', who, 1)} ({when})."
 
 
-def _facts_grid(facts: Iterable[tuple[str, str]]) -> Grid:
+def facts_grid(facts: Iterable[tuple[str, str]]) -> Grid:
     table = grid("", "", left=(0, 1))
     table.show_header, table.box = False, None
     for name, text in facts:

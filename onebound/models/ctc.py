@@ -173,7 +173,8 @@ class CTC(Model):
         for block in obs.blocks(self.block_rows):
             w = self.log_potentials(block)
             self.require_feasible(Alignment(w), block)
-            found += [aligned(w, n) for n in range(block.n_items)]
+            items = w.scores.split(w.frames.tolist())
+            found += [aligned(items[n], w.labels_of(n), self.blank) for n in range(block.n_items)]
         return found
 
     def _blocks(self, frames: list[Tensor]) -> list[tuple[Tensor, Tensor]]:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from onebound.errors import InputError, whole_number
-from onebound.structures import Alignment, AlignmentPotentials
+from onebound.structures import AlignmentPotentials
 from onebound.structures.alignment_gradients import log_partition
 
 # Classes of a frame that may extend a prefix, where there are more: those of highest score.
@@ -135,15 +135,15 @@ class Aligned(NamedTuple):
     log_prob: float
 
 
-def aligned(w: AlignmentPotentials, n: int) -> Aligned:
-    """Item n of `w` on its best path."""
-    q = Alignment(w.detach().select(slice(n, n + 1)))
-    z, size = q.argmax, int(w.sizes[n])
-    labels, state = w.labels_of(n), 2 * torch.arange(size) + 1
-    if bool(q.infeasible[0]):
-        nothing = torch.full((size,), -1)
-        return Aligned(labels, nothing, nothing, torch.zeros(size, dtype=torch.float64), float("-inf"))
-    start, stop = torch.searchsorted(z, state), torch.searchsorted(z, state, right=True)
-    occupied = torch.cat([torch.zeros(1, 2 * size + 1, dtype=torch.float64), q.occupancies(0).cumsum(0)])
-    share = (occupied[stop, state] - occupied[start, state]) / (stop - start)
-    return Aligned(labels, start, stop, share, float(q.log_partition[0]))
+def aligned(scores: Tensor, labels: Tensor, blank: int) -> Aligned:
+    """Labels (U,) on their best path through scores (T, C), in memory that grows with T and U but not with T · U."""
+    from onebound.kernels.compiling import announced
+    from onebound.kernels.long_alignment import align
+
+    x = scores.detach().cpu()
+    x = (x if x.dtype == torch.float32 else x.to(torch.float64)).contiguous()
+    size = len(labels)
+    start, stop, confidence = np.empty(size, np.int64), np.empty(size, np.int64), np.empty(size)
+    with announced(align):
+        log_z, _ = align(x.numpy(), labels.cpu().numpy(), blank, start, stop, confidence, 0)
+    return Aligned(labels, torch.from_numpy(start), torch.from_numpy(stop), torch.from_numpy(confidence), float(log_z))
