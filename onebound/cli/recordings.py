@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +82,7 @@ def fit_recogniser(name: str, data: str, output: str | None, as_json: bool, how:
         "features": None if features is None else features.config(),
         "heldout": how["heldout"],
     }
+    _refuse_short(data, recordings, alphabet, network.stride)
     climb = {key: how[key] for key in ("batch_size", "max_iter", "max_seconds", "tol") if how[key] is not None}
     chosen = None if how["lr"] is None else ob.EG("adam", lr=how["lr"])
     if chosen is not None:  # as many passes and items a step as where nothing is said
@@ -250,6 +252,21 @@ def _read(data: str, features: Any, need_text: bool = True) -> Any:
     check_data(data)
     with waiting(f"reading {Path(data).name}") as say:
         return read_recordings(data, features, need_text=need_text, progress=say)
+
+
+def _refuse_short(data: str, recordings: Any, alphabet: Any, stride: int) -> None:
+    """InputError naming recordings whose text cannot be said in so few frames of the network, before any step."""
+    short = []
+    for file, frames, text in zip(recordings.files, recordings.frames, recordings.texts, strict=True):
+        labels, there = alphabet.labels(text, file), -(-len(frames) // stride)
+        need = len(labels) + sum(a == b for a, b in pairwise(labels))
+        if need > there:
+            short.append(f"{file}: {len(labels)} labels need {need} of the network's frames, and there are {there}")
+    if short:
+        raise InputError(
+            f"{data}: {len(short)} of {len(recordings.files)} recordings are too short for their text ({'; '.join(short[:3])}"
+            f"{'; …' if len(short) > 3 else ''}). Drop them or mend their texts; --units words makes fewer labels."
+        )
 
 
 def _both(file: str, data: str, need_text: bool = True) -> tuple[Any, Any, Any]:

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from onebound.cli import main
@@ -55,6 +56,23 @@ def lines_of(faithful: str) -> list[list[str]]:
         ["report", "v.safetensors"],
         ["fit", "hmm-vae", faithful, *few, "--hidden", "4", "--latent", "1", "-o", "w.safetensors"],
         ["decode", "w.safetensors", faithful, "-o", "states.csv"],
+        [
+            "fit",
+            "ctc",
+            "frames.csv",
+            "--passes",
+            "2",
+            "--hidden",
+            "4",
+            "--heldout",
+            "frames.csv",
+            "-o",
+            "c.safetensors",
+        ],
+        ["show", "c.safetensors"],
+        ["score", "c.safetensors", "frames.csv"],
+        ["decode", "c.safetensors", "frames.csv"],
+        ["align", "c.safetensors", "frames.csv"],
         ["plan", "vae"],
         ["demo", *few],
     ]
@@ -63,6 +81,8 @@ def lines_of(faithful: str) -> list[list[str]]:
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
 def test_every_command_can_be_read_on_any_terminal(faithful: str, tmp_path: Path, encoding: str) -> None:
     lines = lines_of(faithful)
+    np.save(tmp_path / "x.npy", np.random.default_rng(0).standard_normal((40, 3)))
+    (tmp_path / "frames.csv").write_text("audio,text\nx.npy,to be\n")
     assert {line[0] for line in lines} == set(main.commands)
     settings = {"PYTHONIOENCODING": encoding, "COLUMNS": "80", "NO_COLOR": "1", "TERM": "dumb"}
     done = subprocess.run(
