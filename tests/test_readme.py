@@ -12,13 +12,15 @@ README = (Path(__file__).parent.parent / "README.md").read_text()
 
 def test_the_python_of_the_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    first, vae = re.findall(r"```python\n(.*?)```", README, re.S)
+    first, vae, ctc = re.findall(r"```python\n(.*?)```", README, re.S)
     names: dict[str, object] = {}
     exec(compile(first, "README.md", "exec"), names)
     assert (tmp_path / "faithful.safetensors").exists()
     assert names["fit"].gap == 0.0
     exec(compile(vae, "README.md", "exec"), names)
     assert names["fit"].algorithm == "VAE"
+    exec(compile(ctc, "README.md", "exec"), names)
+    assert names["fit"].algorithm == "EG"
 
 
 def test_the_commands_of_the_readme_are_the_shells() -> None:

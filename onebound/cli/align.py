@@ -13,8 +13,8 @@ from onebound.cli.options import DATA, FILE
 from onebound.cli.writing import check_writable, strict
 from onebound.errors import InputError
 
-EXAMPLE = """onebound align digits.safetensors digits/test.csv -o digits.ctm
-onebound align digits.safetensors digits/test.csv --format json"""
+EXAMPLE = """onebound align ctc.safetensors valid.csv -o valid.ctm
+onebound align ctc.safetensors valid.csv --format json"""
 FORMATS = ("ctm", "json")
 
 

@@ -7,7 +7,6 @@ import click
 from onebound.cli.command import Command
 from onebound.cli.files import check_table_output
 from onebound.cli.options import DATA, FILE, NEW_DATA, OUTPUT_TABLE
-from onebound.cli.saved import open_model_file
 from onebound.errors import InputError
 
 EXAMPLE = """onebound decode hmm.safetensors series.csv -o states.csv"""
@@ -37,6 +36,8 @@ def command(file: str, data: str, output: str | None, beam: int | None, **how: A
         refuse_given("ctc", *how)
         decode_recordings(file, data, output, beam or 1)
         return
+    from onebound.cli.saved import open_model_file
+
     refuse_given(open_model_file(file).about["model"], "beam")
     from onebound.cli.loading import entry_named
     from onebound.cli.predict import tell

@@ -50,7 +50,8 @@ class LogMel:
         whole_number("LogMel", "bands", self.bands)
         if not self.rate * self.hop >= 1 or not self.window >= self.hop:
             raise InputError(
-                f"LogMel: window ≥ hop ≥ one sample, got window {self.window:g} s and hop {self.hop:g} s at {self.rate} a second."
+                f"LogMel: window ≥ hop ≥ one sample, got window {self.window:g} s and hop {self.hop:g} s at {self.rate} a "
+                "second."
             )
 
     def __call__(self, samples: np.ndarray, rate: int) -> np.ndarray:

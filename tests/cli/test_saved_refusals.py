@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from told import Shell, refused
 
@@ -145,6 +146,11 @@ def test_the_examples_of_the_help_run(shell: Shell, faithful: str, command: str)
     Path("series.csv").write_text(SERIES)
     states = ("fit", "poisson-hmm", "series.csv", "--sequence-column", "day", "-o", "hmm.safetensors")
     assert shell(*states).exit_code == 0
+    np.save("x.npy", np.random.default_rng(0).standard_normal((40, 3)))
+    for name in ("train.csv", "valid.csv"):
+        Path(name).write_text("audio,text\nx.npy,to be\n")
+    if command == "align":
+        assert shell("fit", "ctc", "train.csv", "--passes", "1", "-o", "ctc.safetensors").exit_code == 0
     keep = ("--checkpoint", "run.checkpoint", "--every", "0s")
     assert shell("fit", "gaussian-mixture", faithful, "-o", "m.safetensors", *keep).exit_code == 0
     for line in main.commands[command].example.splitlines():  # type: ignore[attr-defined]
