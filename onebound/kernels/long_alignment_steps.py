@@ -1,8 +1,9 @@
 """Steps of a long alignment: all states, group by group of frames, in one of three spaces, forwards or backwards.
 
-States and the scaled linear space are those of `alignment`, but blocks change their units only after groups of EVERY frames. So all
-between is two vector expressions, and a tile of states can go through a whole group while it lies in the first cache: what comes to
-it comes from the tile before. A group is shorter than a block, so no mass crosses two borders of blocks with one set of units.
+States and the scaled linear space are those of `alignment`, but blocks change their units only after groups of EVERY frames.
+All between is two vector expressions, and a tile of states goes through a whole group while it lies in the first cache, for
+states come from lower ones only. A group is shorter than a block, so that in a group no mass crosses two borders.
+
 Backward is forward over labels and frames in reverse; what a state then holds is β · e.
 """
 
@@ -18,15 +19,16 @@ from onebound.kernels.alignment import BLOCK, EMPTY, EVERY, LOOSE, STEP, exponen
 from onebound.kernels.alignment_items import exp_over, largest
 from onebound.kernels.softmax import SMALLEST_EXPONENT, exp_of_negative, log_of_normal
 
-# What rows hold: masses in units of blocks, logarithms of masses over a common one, scores of best paths as they are.
-LINEAR, LOG, BEST = 0, 1, 2
+# What rows hold: masses in units of blocks, logarithms of masses over a common one, scores of best paths as they are. Not ints,
+# which Numba takes for part of a function's type: it would compile everything for each of them.
+LINEAR, LOG, BEST = np.arange(3)
 INF = math.inf
 # Labels that go through a group together. Rows, emissions and factors, 56 bytes a label, fit half of a first cache.
 TILE = 256
 
 
 class Item(NamedTuple):
-    """Scores (T, C), the classes `kinds` that are used, blank first, and per label the first frame, `earliest` (U,), it can be in.
+    """Scores (T, C), the classes `kinds` of them that are used, blank first, and the first frame each label can be in (U,).
 
     `path` (T,) is the label of each frame on the best path, −1 for a blank.
     """
@@ -38,23 +40,24 @@ class Item(NamedTuple):
 
 
 class Way(NamedTuple):
-    """An item forwards or backwards: frame r is row first + r · step of the scores, place i is label origin + i · step.
+    """An item forwards or backwards: frame r is row first + r · step of the scores, place i has label origin + i · step.
 
-    A path begins at place `place` in frame `begin`. Place i has entry index[i] of a frame's emissions; leap[i] says whether it can
-    follow place i − 1 at once, `skip` and `come` (W,) by which factors what comes from there goes to the label and the blank.
+    A path begins in frame `begin`, at `place`. The label of place i has entry index[i] of a frame's emissions; leap[i] says
+    whether it may follow that of place i − 1 at once. What comes from there to the label, and to the blank before it, is
+    multiplied by `skip` and `come`. `rows` (2, BLOCK + W) hold the blanks and the labels, `units` are those of the blocks.
     """
 
     first: int
     step: int
     origin: int
-    place: int
     begin: int
+    place: int
     index: Any
     leap: Any
     skip: Any
     come: Any
-    rows: Any  # (2, BLOCK + W), blanks and labels; a blank lies before the label of its place
-    units: Any  # (W / BLOCK,)
+    rows: Any
+    units: Any
 
 
 @njit(nogil=True, inline="never", fastmath=LOOSE)
@@ -111,7 +114,14 @@ def spread(table: Any, index: Any, e: Any) -> None:
 
 
 @njit(nogil=True, inline="never")
-def start(space: int, way: Way) -> None:
+def copy(source: Any, target: Any) -> None:
+    """target[:] = source, which takes Numba a second to compile for each pair of types."""
+    for i in range(len(target)):
+        target[i] = source[i]
+
+
+@njit(nogil=True, inline="never")
+def start(space: Any, way: Way) -> None:
     """Before the first frame, all is in the blank before the first label."""
     zero, one = (0.0, 1.0) if space == LINEAR else (-INF, 0.0)
     way.rows[:] = zero
@@ -125,21 +135,21 @@ def start(space: int, way: Way) -> None:
 
 @njit(nogil=True, inline="never")
 def _band(item: Item, way: Way, r: int, n: int) -> tuple[int, int]:
-    """The places, in whole blocks, that can be reached by, and can reach the end from, one of the frames r … r + n − 1."""
+    """Places, in whole blocks, in which a path can be in frames r − 1 … r + n − 1: in r − 1, for what comes from there."""
     w, frames = len(way.index), len(item.scores)
     if len(item.earliest) == 0:
         return 0, w
-    t, last = way.first + r * way.step, way.first + (r + n - 1) * way.step
-    low = np.searchsorted(item.earliest, item.earliest[-1] - (frames - 1 - min(t, last)))
-    high = np.searchsorted(item.earliest, max(t, last), side="right")
+    t, last = way.first + (r - 1) * way.step, way.first + (r + n - 1) * way.step
+    low = int(np.searchsorted(item.earliest, item.earliest[-1] - (frames - 1 - min(t, last))))
+    high = int(np.searchsorted(item.earliest, max(t, last), side="right"))
     if way.step < 0:
-        low, high = w - high, w - low
+        low, high = way.origin + 1 - high, way.origin + 1 - low
     return low // BLOCK * BLOCK, min(w, (high // BLOCK + 1) * BLOCK)
 
 
 @njit(nogil=True, inline="never")
 def _advance(
-    space: int, way: Way, tables: Any, r: int, n: int, low: int, high: int, path: Any, kept: Any, units: Any
+    space: Any, way: Way, tables: Any, r: int, n: int, low: int, high: int, path: Any, kept: Any, units: Any
 ) -> None:
     """Take places low … high − 1 through n frames with emissions `tables` (EVERY, …), blank first."""
     work, e = np.empty((2, 2, 1 + TILE)), np.empty(TILE)
@@ -147,7 +157,9 @@ def _advance(
     for at in range(low, high, TILE):
         m = min(TILE, high - at)
         index, come, skip, ex = way.index[at : at + m], way.come[at : at + m], way.skip[at : at + m], e[:m]
-        work[0, :, 1 : 1 + m] = way.rows[:, BLOCK + at : BLOCK + at + m]
+        b, v = way.rows[0, BLOCK + at : BLOCK + at + m], way.rows[1, BLOCK + at : BLOCK + at + m]
+        copy(b, work[0, 0, 1 : 1 + m])
+        copy(v, work[0, 1, 1 : 1 + m])
         for i in range(n):
             p, q = i & 1, (i + 1) & 1
             spread(tables[i], index, ex)
@@ -169,19 +181,26 @@ def _advance(
                     kept[t] = kept[t] / ex[j] if ex[j] > 0.0 else 0.0
                 elif way.step < 0:
                     kept[t] = kept[t] - ex[j] if ex[j] > -INF else -INF
-        way.rows[:, BLOCK + at : BLOCK + at + m] = work[n & 1, :, 1 : 1 + m]
+        copy(work[n & 1, 0, 1 : 1 + m], b)
+        copy(work[n & 1, 1, 1 : 1 + m], v)
 
 
 @njit(nogil=True, inline="never")
-def _link(way: Way, low: int, high: int) -> None:
-    """Factors between blocks of different units. A unit of 2 ** −STEP of the block before can hold whatever comes to an empty one."""
+def _link(way: Way, low: int, high: int, seen: Any) -> None:
+    """Factors between blocks of different units. An empty block gets one in which it can hold whatever comes to it in a group.
+
+    Into seen (2, blocks) go the exponents of the units and of the first blanks.
+    """
     units = way.units
-    for at in range(low + BLOCK, high, BLOCK):
+    for at in range(low, high, BLOCK):
         k = at // BLOCK
-        if units[k] == EMPTY and units[k - 1] != EMPTY:
-            units[k] = units[k - 1] - STEP
-        way.come[at] = power_of_two(units[k - 1] - units[k])
-        way.skip[at] = way.come[at] if way.leap[at] else 0.0
+        if at > low:
+            if units[k] == EMPTY and units[k - 1] != EMPTY:
+                units[k] = units[k - 1] - STEP
+            way.come[at] = power_of_two(units[k - 1] - units[k])
+            way.skip[at] = way.come[at] if way.leap[at] else 0.0
+        seen[0, k] = units[k]
+        seen[1, k] = units[k] + exponent_of(way.rows[0, BLOCK + at])  # of 0 it is below that of all normal numbers
 
 
 @njit(nogil=True, inline="never", fastmath=LOOSE)
@@ -202,21 +221,26 @@ def _rescale(b: Any, v: Any, units: Any) -> None:
 
 
 @njit(nogil=True, inline="never")
-def _recentre(way: Way, low: int, high: int) -> None:
+def _recentre(b: Any, v: Any, units: Any) -> None:
     """Take from all logarithms what makes the largest about 0: a whole number, so that sums of units are exact."""
-    rows = way.rows[:, BLOCK + low : BLOCK + high]
-    most = rows.max()
+    most = -INF
+    for j in range(len(b)):
+        most = max(most, max(b[j], v[j]))
     if most > -INF:
-        rows -= math.floor(most)
-        way.units[:] += math.floor(most)
+        shift = math.floor(most)
+        for j in range(len(b)):
+            b[j] -= shift
+            v[j] -= shift
+        for k in range(len(units)):
+            units[k] += shift
 
 
 @njit(nogil=True, inline="never")
-def sweep(space: int, item: Item, way: Way, begin: int, end: int, kept: Any, units: Any, seen: Any, tops: Any) -> None:
+def sweep(space: Any, item: Item, way: Way, begin: int, end: int, kept: Any, units: Any, seen: Any, tops: Any) -> None:
     """Take a way through its frames begin … end − 1; their largest scores go into `tops` (T,).
 
-    What the path's label holds in a frame, backwards without its emission, goes into `kept`, `units` (T,), and the blocks' units in
-    each group into seen (groups, 2 + blocks).
+    What the path's label holds in a frame, backwards without its emission, goes into `kept` and `units` (T,); what `_link` sees
+    in a group into seen (groups, 2, blocks).
     """
     tables = np.full((EVERY, len(item.kinds) + 1), 0.0 if space == LINEAR else -INF)  # for places without a label
     seen[:] = EMPTY
@@ -232,17 +256,15 @@ def sweep(space: int, item: Item, way: Way, begin: int, end: int, kept: Any, uni
                 if space == LINEAR:
                     exp_over(table, tops[t])
                 else:
-                    table -= tops[t]
+                    for c in range(len(table)):
+                        table[c] -= tops[t]
         low, high = _band(item, way, r, n)
         if space == LINEAR:
-            _link(way, low, high)
-            group = (way.first + r * way.step) // EVERY % len(seen)
-            seen[group, 1 + low // BLOCK : 1 + high // BLOCK] = way.units[low // BLOCK : high // BLOCK]
+            _link(way, low, high, seen[(way.first + r * way.step) // EVERY % len(seen)])
         _advance(space, way, tables, r, n, low, high, item.path, kept, units)
+        b, v = way.rows[0, BLOCK + low : BLOCK + high], way.rows[1, BLOCK + low : BLOCK + high]
         if space == LINEAR:
-            held = way.rows[:, BLOCK + low : BLOCK + high]
-            blanks, others = held[0].reshape(-1, BLOCK), held[1].reshape(-1, BLOCK)
-            _rescale(blanks, others, way.units[low // BLOCK : high // BLOCK])
+            _rescale(b.reshape(-1, BLOCK), v.reshape(-1, BLOCK), way.units[low // BLOCK : high // BLOCK])
         elif space == LOG:
-            _recentre(way, low, high)
+            _recentre(b, v, way.units)
         r += n
