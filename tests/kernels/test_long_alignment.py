@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from onebound.kernels.long_alignment import align
+from onebound.kernels.long_alignment_steps import read
 from onebound.structures import Alignment, AlignmentPotentials
 
 INF = math.inf
@@ -34,9 +35,9 @@ def aligned(scores: Any, labels: Any, blank: int, every: int = 0) -> Found:
 
 
 def item(frames: int, size: int, scale: float, holes: float = 0.0, classes: int = 5, seed: int = 0) -> tuple[Any, Any]:
-    """Logits, and labels of which two in a row are often alike; the blank is class 2."""
+    """Logits, and labels of which two in a row are often alike; the blank is class 2. One dtype, for each compiles anew."""
     rng = np.random.default_rng([frames, size, classes, seed])
-    scores = scale * rng.normal(size=(frames, classes))
+    scores = (scale * rng.normal(size=(frames, classes))).astype(np.float32)
     scores[rng.random(scores.shape) < holes] = -INF
     labels = rng.choice([c for c in range(classes) if c != 2], size)
     return scores, labels
@@ -60,14 +61,13 @@ def best_states(scores: Any, labels: Any, blank: int) -> Any:
 
 
 def occupied(scores: Any, labels: Any, blank: int) -> tuple[float, Any]:
-    """ln Z and p(frame t is in state s), in log space and long doubles."""
+    """ln Z and p(frame t is in state s), in log space."""
     classes = np.full(2 * len(labels) + 1, blank)
     classes[1::2] = labels
     leap = np.zeros(len(classes), bool)
     leap[3::2] = labels[1:] != labels[:-1]
-    e = scores.astype(np.longdouble)[:, classes]
-    before, after = np.zeros(len(classes) + 2, np.longdouble), np.zeros(len(classes) + 2, np.longdouble)
-    before[:], after[:] = -INF, -INF
+    e = scores.astype(np.float64)[:, classes]
+    before, after = np.full(len(classes) + 2, -INF), np.full(len(classes) + 2, -INF)
     alpha, beta = np.empty_like(e), np.empty_like(e)
     for t in range(len(e)):
         here = before[2:]
@@ -84,7 +84,7 @@ def occupied(scores: Any, labels: Any, blank: int) -> tuple[float, Any]:
         v[:-2] += e[t]
         after[:-2] = np.logaddexp.reduce([v[:-2], v[1:-1], np.where(may, v[2:], -INF)])
     log_z = np.logaddexp.reduce(alpha[-1, -2:])
-    return float(log_z), np.exp(alpha + beta - log_z).astype(float)
+    return float(log_z), np.exp(alpha + beta - log_z)
 
 
 def means(found: Any, start: Any, stop: Any) -> Any:
@@ -106,7 +106,7 @@ def test_a_short_item_is_aligned_as_the_sum_over_all_paths_says(frames: int, siz
         for z in itertools.product(range(len(classes)), repeat=frames):
             steps = [(b - a, classes[b] != classes[a] and b % 2 == 1) for a, b in itertools.pairwise(z)]
             fits = z[0] < 2 and z[-1] >= len(classes) - 2 and all(d in (0, 1) or (d == 2 and leap) for d, leap in steps)
-            total = math.fsum(scores[t, classes[s]] for t, s in enumerate(z)) if fits else -INF
+            total = math.fsum(float(scores[t, classes[s]]) for t, s in enumerate(z)) if fits else -INF
             if total > -INF:
                 paths[z] = total
         found = aligned(scores, labels, 2)
@@ -125,11 +125,12 @@ def test_a_short_item_is_aligned_as_the_sum_over_all_paths_says(frames: int, siz
 
 
 CASES = [
-    *((frames, size, scale, holes) for frames, size in ((300, 60), (1000, 300)) for scale in (1.0, 4.0, 16.0, 60.0) for holes in (0.0, 0.01)),
-    (997, 600, 2.0, 0.0),
+    *itertools.product((300,), (60,), (1.0, 4.0, 16.0, 60.0), (0.0, 0.02)),
+    *((1000, 300, scale, 0.0) for scale in (1.0, 4.0, 16.0)),
+    (697, 500, 2.0, 0.0),
     (500, 15, 1.0, 0.0),
     (501, 16, 8.0, 0.0),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("frames", "size", "scale", "holes"), CASES)
@@ -143,7 +144,9 @@ def test_labels_are_where_they_are_in_log_space(frames: int, size: int, scale: f
     np.testing.assert_allclose(found.confidence, means(shares, start, stop), rtol=0, atol=1e-9)
 
 
-@pytest.mark.parametrize(("frames", "size", "early", "late"), [(58, 29, 60.0, 0.0), (234, 117, 0.0, 70.0), (400, 90, 40.0, -40.0)])  # fmt: skip
+@pytest.mark.parametrize(
+    ("frames", "size", "early", "late"), [(58, 29, 60.0, 0.0), (234, 117, 0.0, 70.0), (400, 90, 40.0, -40.0)]
+)
 def test_masses_that_only_few_paths_have_are_not_lost(frames: int, size: int, early: float, late: float) -> None:
     """All labels are alike and there are hardly frames for them, or the blank looks good at first and then does not."""
     scores, _ = item(frames, 0, 2.0, 0.0, 3)
@@ -157,8 +160,8 @@ def test_masses_that_only_few_paths_have_are_not_lost(frames: int, size: int, ea
 
 @pytest.mark.parametrize("seed", range(8))
 def test_among_equal_paths_it_takes_the_one_that_argmax_takes(seed: int) -> None:
-    scores, labels = item(150, 5 * seed, 1.0, 0.02, 4, seed)
-    scores = np.where(scores > -INF, np.round(scores), -INF)
+    scores, labels = item(150, 5 * seed, 1.0, 0.0, 4, seed)
+    scores = np.round(scores)
     found, states = aligned(scores, labels, 2), best_states(scores, labels, 2)
     assert found.score > -INF
     np.testing.assert_array_equal([found.start, found.stop], spans(states, len(labels)))
@@ -173,10 +176,11 @@ def test_checkpoints_do_not_change_a_bit(frames: int, size: int, scale: float) -
         assert_bits(aligned(scores, labels, 2, every), whole)
 
 
-def test_single_precision_is_read_as_double() -> None:
-    scores, labels = item(300, 60, 4.0, 0.01)
-    single = scores.astype(np.float32)
-    assert_bits(aligned(single, labels, 2), aligned(single.astype(np.float64), labels, 2))
+def test_scores_of_any_precision_are_read_as_double() -> None:
+    frame, found = np.random.default_rng(0).normal(size=5), np.empty(3)
+    for dtype in (np.float32, np.float64):
+        read(frame.astype(dtype), np.array([2, 0, 4]), found)
+        np.testing.assert_array_equal(found, frame.astype(dtype)[[2, 0, 4]])
 
 
 def test_where_there_is_no_path_there_are_no_spans() -> None:
@@ -186,11 +190,11 @@ def test_where_there_is_no_path_there_are_no_spans() -> None:
         (np.where(np.arange(3) == 1, -INF, np.zeros((9, 3))), np.array([1, 0])),
         (np.full((9, 3), -INF), np.array([], np.int64)),
     ):
-        found = aligned(scores, labels, 2)
+        found = aligned(scores.astype(np.float32), labels, 2)
         assert found[:2] == (-INF, -INF)
         assert found.start.tolist() == found.stop.tolist() == [-1] * len(labels)
         assert found.confidence.tolist() == [0.0] * len(labels)
-    assert aligned(np.zeros((0, 3)), np.array([], np.int64), 2)[:2] == (0.0, 0.0)
+    assert aligned(np.zeros((0, 3), np.float32), np.array([], np.int64), 2)[:2] == (0.0, 0.0)
 
 
 MEMORY = """
@@ -199,7 +203,7 @@ import numpy as np
 from onebound.kernels.long_alignment import align
 
 rng = np.random.default_rng(0)
-scores, labels = rng.normal(size=(20_000, 30)), rng.integers(1, 30, 2_000)
+scores, labels = rng.normal(size=(20_000, 30)).astype(np.float32), rng.integers(1, 30, 2_000)
 
 def run(frames, size):
     start, stop, confidence = np.empty(size, np.int64), np.empty(size, np.int64), np.empty(size)
