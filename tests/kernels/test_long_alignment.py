@@ -145,7 +145,8 @@ def test_labels_are_where_they_are_in_log_space(frames: int, size: int, scale: f
 
 
 @pytest.mark.parametrize(
-    ("frames", "size", "early", "late"), [(58, 29, 60.0, 0.0), (234, 117, 0.0, 70.0), (400, 90, 40.0, -40.0)]
+    ("frames", "size", "early", "late"),
+    [(58, 29, 60.0, 0.0), (58, 29, 0.0, -60.0), (234, 117, 0.0, 70.0), (400, 90, 40.0, -40.0)],
 )
 def test_masses_that_only_few_paths_have_are_not_lost(frames: int, size: int, early: float, late: float) -> None:
     """All labels are alike and there are hardly frames for them, or the blank looks good at first and then does not."""
