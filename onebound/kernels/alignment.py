@@ -6,6 +6,9 @@ blanks, `l[u]` the labels, so that a step is two vector expressions:
 
     b'[u] = e_blank (b[u] + l[u − 1])        l'[u] = e[u] (l[u] + b[u] + skip[u] l[u − 1])
 
+α goes from the first frame to the middle and β from the last one, each is kept, and then each goes on through the other's half
+and meets what is kept there: two threads can share one item, and it takes the memory of one of the two.
+
 **One power of two for each block of 16 blanks and 16 labels**, not for each frame: the mass of the states spans far more than a
 float64 can hold. **What a block loses to underflow is bounded, not hoped for**: it is less than 2⁻⁹⁵⁰ of the block's unit, so
 of the item's probability it is at most 2⁻⁹⁵⁰ · 2⁶⁴ · 2^(α's + β's exponent) / Z. Where that exponent reaches `REACH` in a block
@@ -14,13 +17,11 @@ and a frame, the item is done again in log space; else all that was lost is belo
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 from numba import njit
 
 from onebound.kernels.lanes import bits_of, float_of
-from onebound.kernels.softmax import SMALLEST_EXPONENT, exp_of_negative
 
 # Blanks, and labels, that share a power of two.
 BLOCK = 16
@@ -28,6 +29,10 @@ BLOCK = 16
 EVERY, STEP = 8, 500
 # Exponent of α's unit · β's unit / Z from which what was lost might be seen.
 REACH = 700
+# What comes from the block before and is above this makes a new unit at once: no value reaches 2⁶⁴ units.
+HIGH = 2.0**48
+# And up to which a block's shares of Z are below 2⁻⁷⁷⁰: they are 0, not subnormal numbers, which are slow.
+NOTHING = -900
 # The exponent of a block that holds nothing.
 EMPTY = -(2**40)
 # Sums may be taken in any order, always the same one; nothing is NaN here.
@@ -62,219 +67,240 @@ def skips(labels: Any, skip: Any) -> int:
     return need
 
 
-@njit(nogil=True, inline="never", fastmath={"contract"})
-def emissions(scores: Any, first: int, step: int, labels: Any, blank: int, e: Any, top: Any) -> bool:
-    """exp of the scores that an item needs over the largest of its frame: e (T, 2 + W), blank first; `top` (T,).
-
-    Its frame t is row first + t · step of the scores (R, C).
-
-    False where a score is NaN or +inf.
-    """
-    n = len(labels)
-    for t in range(len(e)):
-        frame = scores[first + t * step]
-        most = float(frame[blank])
-        broken = not most < math.inf
-        e[t, 0] = most
-        for u in range(n):
-            x = float(frame[labels[u]])
-            e[t, 1 + u] = x
-            broken |= not x < math.inf
-            most = x if x > most else most
-        if broken:
-            return False
-        most = most if most > -math.inf else 0.0
-        top[t] = most
-        for u in range(1 + n):
-            x = e[t, u] - most
-            a = x if x > SMALLEST_EXPONENT else SMALLEST_EXPONENT
-            e[t, u] = exp_of_negative(a) if x > SMALLEST_EXPONENT else 0.0
-        e[t, 1 + n :] = 0.0
-    return True
+@njit(nogil=True, inline="never", fastmath=LOOSE)
+def _move(lo: int, hi: int, e: Any, t: int, skip: Any, rows: Any, p: int, q: int) -> None:
+    """A step of the states lo … hi from rows p to rows q, as if all blocks had one unit; rows begin with a block of zeros."""
+    blank = e[t, 0]
+    for i in range(lo, hi):
+        come, stay = rows[p, 1, BLOCK - 1 + i], rows[p, 0, BLOCK + i]
+        rows[q, 0, BLOCK + i] = blank * (stay + come)
+        rows[q, 1, BLOCK + i] = e[t, 1 + i] * (rows[p, 1, BLOCK + i] + stay + skip[i] * come)
 
 
 @njit(nogil=True, inline="never", fastmath=LOOSE)
-def _move(blank: float, e: Any, skip: Any, pb: Any, pl: Any, nb: Any, nl: Any) -> None:
-    """A step of all states, as if all blocks had one unit; rows begin with a block of zeros."""
-    for i in range(len(skip) - BLOCK):
-        j = BLOCK + i
-        come, stay = pl[j - 1], pb[j]
-        nb[j] = blank * (stay + come)
-        nl[j] = e[1 + i] * (pl[j] + stay + skip[i] * come)
-
-
-@njit(nogil=True, inline="never", fastmath=LOOSE)
-def _scale(row: Any, other: Any, at: int, exponent: int, least: int) -> int:
-    """Give a block of two rows the unit that makes its largest about 1, but none below 2 ** least. Returns its exponent."""
+def _scale(rows: Any, q: int, at: int, exponent: int, least: int) -> int:
+    """Give a block of rows q the unit that makes its largest about 1, but none below 2 ** least. Returns its exponent."""
     most = 0.0
     for j in range(at, at + BLOCK):
-        most = max(most, max(row[j], other[j]))
+        most = max(most, max(rows[q, 0, j], rows[q, 1, j]))
     shift = exponent_of(most) if most > 0.0 else 0
     shift = max(shift, least - exponent)
     if shift != 0:
-        f = power_of_two(-shift)
-        for j in range(at, at + BLOCK):
-            row[j] *= f
-            other[j] *= f
+        _times(rows, q, at, power_of_two(-shift))
     return exponent + shift
 
 
-@njit(nogil=True, inline="never", fastmath={"contract"})
-def forward(e: Any, skip: Any, n_labels: int, alpha: Any, exponents: Any) -> None:
-    """α (T, 2, BLOCK + W) in units of 2 ** exponents (T, blocks)."""
-    blocks = exponents.shape[1]
-    alpha[0] = 0.0
-    exponents[0] = EMPTY
-    exponents[0, 0] = 0
-    alpha[0, 0, BLOCK] = e[0, 0]
-    if n_labels > 0:
-        alpha[0, 1, BLOCK] = e[0, 1]
-    for t in range(1, len(e)):
-        pb, pl, nb, nl = alpha[t - 1, 0], alpha[t - 1, 1], alpha[t, 0], alpha[t, 1]
-        own, blank = exponents[t], e[t, 0]
-        for k in range(blocks):
-            own[k] = exponents[t - 1, k]
-        _move(blank, e[t], skip, pb, pl, nb, nl)
-        for k in range(1, blocks):
-            halo = pl[BLOCK * (k + 1) - 1]
-            if halo == 0.0:
-                halo_in = 0.0
+@njit(nogil=True, inline="never", fastmath=LOOSE)
+def _times(rows: Any, q: int, at: int, f: float) -> None:
+    """A block of rows q times f."""
+    for j in range(at, at + BLOCK):
+        rows[q, 0, j] *= f
+        rows[q, 1, j] *= f
+
+
+@njit(nogil=True, inline="always")
+def alive(t: int, frames: int, n: int) -> tuple[int, int]:
+    """The blocks, from and to, that hold all states which a path that starts and ends rightly can be in at frame t."""
+    return max(0, n - frames + t) // BLOCK, min(n, t) // BLOCK + 1
+
+
+@njit(nogil=True, inline="never")
+def first_alpha(e: Any, n: int, rows: Any, units: Any) -> None:
+    """α of the first frame, and the units of its blocks, into rows 0 of (…, 2, BLOCK + W) and (…, blocks)."""
+    rows[0] = 0.0
+    units[0] = EMPTY
+    units[0, 0] = 0
+    rows[0, 0, BLOCK] = e[0, 0]
+    if n > 0:
+        rows[0, 1, BLOCK] = e[0, 1]
+
+
+@njit(nogil=True, inline="always")
+def next_alpha(t: int, frames: int, n: int, e: Any, skip: Any, rows: Any, units: Any, p: int, q: int) -> None:
+    """α of frame t into rows q from that of the frame before in rows p."""
+    lo, hi = alive(t, frames, n)
+    left, was = alive(t - 1, frames, n)
+    rows[q, 1, BLOCK - 1] = 0.0
+    if hi > was:  # a block is entered
+        for j in range(BLOCK * hi, BLOCK * (hi + 1)):
+            rows[p, 0, j] = rows[p, 1, j] = 0.0
+        units[p, was] = EMPTY
+    _move(BLOCK * lo, BLOCK * hi, e, t, skip, rows, p, q)
+    units[q, left] = units[p, left]
+    for k in range(left + 1, hi):
+        units[q, k] = own = units[p, k]
+        at = BLOCK * (k + 1)
+        come, blank, label = rows[p, 1, at - 1], e[t, 0], e[t, 1 + BLOCK * k]
+        above, stay = units[q, k - 1], rows[p, 0, at]
+        if (
+            come != 0.0 and above - own > STEP
+        ):  # the block before is far above: its unit, less STEP, is what can be held
+            size = exponent_of(come)
+            own = above + size if own == EMPTY else above - STEP
+            f = power_of_two(units[q, k] - own)
+            _times(rows, q, at, f)
+            come *= power_of_two(-size)
+            come *= power_of_two(units[p, k - 1] - own + size)
+            rows[q, 0, at] = blank * (f * stay + come)
+            rows[q, 1, at] = label * (f * (rows[p, 1, at] + stay) + skip[BLOCK * k] * come)
+            units[q, k] = _scale(rows, q, at, own, above - STEP)
+            continue
+        come *= power_of_two(units[p, k - 1] - own)
+        rows[q, 0, at] = blank * (stay + come)
+        rows[q, 1, at] = label * (rows[p, 1, at] + stay + skip[BLOCK * k] * come)
+        if come > HIGH:
+            units[q, k] = _scale(rows, q, at, own, above - STEP)
+    if t % EVERY == 0:
+        for k in range(lo, hi):
+            if units[q, k] != EMPTY:
+                least = EMPTY if k == lo else units[q, k - 1] - STEP
+                units[q, k] = _scale(rows, q, BLOCK * (k + 1), units[q, k], least)
+
+
+@njit(nogil=True, inline="never", fastmath=LOOSE)
+def _weighed(lo: int, hi: int, e: Any, t: int, rows: Any, p: int, work: Any) -> None:
+    """β · e of the states lo … hi."""
+    blank = e[t, 0]
+    for i in range(lo, hi):
+        work[0, i] = blank * rows[p, 0, i]
+        work[1, i] = e[t, 1 + i] * rows[p, 1, i]
+
+
+@njit(nogil=True, inline="never", fastmath=LOOSE)
+def _move_back(lo: int, hi: int, skip: Any, work: Any, rows: Any, q: int) -> None:
+    """A step back of the states lo … hi from what `_weighed` leaves, as if all blocks had one unit."""
+    for i in range(lo, hi):
+        rows[q, 0, i] = work[0, i] + work[1, i]
+        rows[q, 1, i] = work[1, i] + work[0, i + 1] + skip[i + 1] * work[1, i + 1]
+
+
+@njit(nogil=True, inline="never")
+def last_beta(n: int, rows: Any, units: Any, q: int) -> None:
+    """β of the last frame, and the units of its blocks, into rows q of (…, 2, W + BLOCK) and (…, blocks)."""
+    rows[q] = 0.0
+    units[q] = EMPTY
+    rows[q, 0, n] = 1.0
+    units[q, n // BLOCK] = 0
+    if n > 0:
+        rows[q, 1, n - 1] = 1.0
+        units[q, (n - 1) // BLOCK] = 0
+
+
+@njit(nogil=True, inline="always")
+def next_beta(t: int, frames: int, n: int, e: Any, skip: Any, rows: Any, units: Any, p: int, q: int, work: Any) -> None:
+    """β of frame t into rows q from that of frame t + 1 in rows p; work (2, W + BLOCK)."""
+    lo, hi = alive(t, frames, n)
+    was, right = alive(t + 1, frames, n)
+    if lo < was:  # a block is entered
+        for j in range(BLOCK * lo, BLOCK * was):
+            rows[p, 0, j] = rows[p, 1, j] = 0.0
+        units[p, lo] = EMPTY
+    _weighed(BLOCK * lo, BLOCK * right, e, t + 1, rows, p, work)
+    _move_back(BLOCK * lo, BLOCK * hi, skip, work, rows, q)
+    units[q, right - 1] = units[p, right - 1]
+    for k in range(right - 2, lo - 1, -1):
+        units[q, k] = own = units[p, k]
+        at = BLOCK * (k + 1)
+        rows[q, 1, at - 1] = work[1, at - 1]
+        come = work[0, at] + skip[at] * work[1, at]
+        if come == 0.0:
+            continue
+        size, above = exponent_of(come), units[q, k + 1]
+        if above - own > STEP:
+            own = units[p, k + 1] + size if own == EMPTY else above - STEP
+            _times(rows, q, BLOCK * k, power_of_two(units[q, k] - own))
+            units[q, k] = own
+        come *= power_of_two(-size)
+        come *= power_of_two(units[p, k + 1] - own + size)
+        rows[q, 1, at - 1] += come
+        if come > HIGH:
+            units[q, k] = _scale(rows, q, BLOCK * k, own, above - STEP)
+    if hi == right:  # the last block has no neighbour to take anything from
+        rows[q, 1, BLOCK * hi - 1] = work[1, BLOCK * hi - 1]
+    if t % EVERY == 0:
+        for k in range(hi - 1, lo - 1, -1):
+            if units[q, k] != EMPTY:
+                least = EMPTY if k + 1 == right else units[q, k + 1] - STEP
+                units[q, k] = _scale(rows, q, BLOCK * k, units[q, k], least)
+
+
+@njit(nogil=True, inline="never", fastmath=LOOSE)
+def _product(a: Any, p: int, b: Any, q: int, k: int) -> float:
+    """Σ α β of a block."""
+    total = 0.0
+    for i in range(BLOCK * k, BLOCK * (k + 1)):
+        total += a[p, 0, BLOCK + i] * b[q, 0, i] + a[p, 1, BLOCK + i] * b[q, 1, i]
+    return total
+
+
+@njit(nogil=True, inline="never")
+def meeting(
+    t: int, frames: int, n: int, a: Any, a_units: Any, p: int, b: Any, b_units: Any, q: int
+) -> tuple[float, int]:
+    """Z as a number and a power of two, from α of frame t in rows p of a and β in rows q of b."""
+    lo, hi = alive(t, frames, n)
+    mass, size = 0.0, EMPTY
+    for k in range(lo, hi):
+        if a_units[p, k] == EMPTY or b_units[q, k] == EMPTY:
+            continue
+        more = _product(a, p, b, q, k)
+        if more > 0.0:
+            own = exponent_of(more)
+            more, power = more * power_of_two(-own), a_units[p, k] + b_units[q, k] + own
+            if power > size:
+                mass, size = mass * power_of_two(size - power) + more, power
             else:
-                rise = own[k - 1] - own[k]
-                if rise > STEP:  # the block before is far above: its unit, less STEP, is what can be held
-                    unit = own[k - 1] + exponent_of(halo) if own[k] == EMPTY else own[k - 1] - STEP
-                    f = power_of_two(own[k] - unit)
-                    at = BLOCK * (k + 1)
-                    for j in range(at, at + BLOCK):
-                        nb[j] *= f
-                        nl[j] *= f
-                    nb[at], nl[at] = blank * (f * pb[at]), e[t, 1 + BLOCK * k] * (f * (pl[at] + pb[at]))
-                    rise = exponents[t - 1, k - 1] - unit
-                    own[k] = unit
-                    halo_in = halo * power_of_two(-exponent_of(halo)) * power_of_two(rise + exponent_of(halo))
-                    nb[at] += blank * halo_in
-                    nl[at] += e[t, 1 + BLOCK * k] * skip[BLOCK * k] * halo_in
-                    continue
-                rise = exponents[t - 1, k - 1] - own[k]
-                halo_in = halo * power_of_two(rise)
-            at = BLOCK * (k + 1)
-            nb[at] = blank * (pb[at] + halo_in)
-            nl[at] = e[t, 1 + BLOCK * k] * (pl[at] + pb[at] + skip[BLOCK * k] * halo_in)
-        if t % EVERY == 0:
-            for k in range(blocks):
-                if own[k] != EMPTY:
-                    least = EMPTY if k == 0 else own[k - 1] - STEP
-                    own[k] = _scale(nb, nl, BLOCK * (k + 1), own[k], least)
+                mass += more * power_of_two(power - size)
+    return mass, size
+
+
+@njit(nogil=True, inline="never")
+def factors(
+    lo: int, hi: int, a: Any, p: int, b: Any, q: int, mass: float, size: int, powers: Any, by: Any
+) -> tuple[int, int]:
+    """What makes of α β shares of Z, on either factor, by (2, W), from units a (…, blocks) and b.
+
+    Returns the blocks, from and to, whose shares are not 0 to a float64; −1 where α or β may have lost too much.
+    """
+    first, last = hi, lo
+    for k in range(lo, hi):
+        power = EMPTY
+        if a[p, k] != EMPTY and b[q, k] != EMPTY:
+            power = a[p, k] + b[q, k] - size
+            if power > REACH:
+                return -1, -1
+            power = power if power > NOTHING else EMPTY
+        if power != EMPTY:
+            first, last = min(first, k), k + 1
+        if power != powers[k]:
+            powers[k] = power
+            half = power >> 1  # on either, for their product alone may be less than a float64 can hold
+            one, two = power_of_two(half) / mass, power_of_two(power - half)
+            for u in range(k * BLOCK, (k + 1) * BLOCK):
+                by[0, u], by[1, u] = one, two
+    return min(first, last), last
 
 
 @njit(nogil=True, inline="never", fastmath=LOOSE)
-def _weighed(blank: float, e: Any, b: Any, v: Any) -> None:
-    """β · e, in place."""
-    for i in range(len(e) - 2):
-        b[i] *= blank
-        v[i] *= e[1 + i]
-
-
-@njit(nogil=True, inline="never", fastmath=LOOSE)
-def _move_back(skip: Any, b: Any, v: Any, nb: Any, nv: Any) -> None:
-    """A step back of all states from what `_weighed` leaves, as if all blocks had one unit."""
-    for i in range(len(skip) - BLOCK):
-        nb[i] = b[i] + v[i]
-        nv[i] = v[i] + b[i + 1] + skip[i + 1] * v[i + 1]
-
-
-@njit(nogil=True, inline="never", fastmath=LOOSE)
-def _shares(ab: Any, al: Any, b: Any, v: Any, fa: Any, fb: Any, found: Any) -> float:
-    """p(state) of labels into `found`; returns the sum over blanks."""
+def _shares(lo: int, hi: int, a: Any, p: int, b: Any, q: int, by: Any, found: Any) -> float:
+    """p(state) of the labels lo … hi into `found`; returns the sum over their blanks."""
     blanks = 0.0
-    for u in range(len(fa)):
-        blanks += (ab[BLOCK + u] * fa[u]) * (b[u] * fb[u])
-        found[u] = (al[BLOCK + u] * fa[u]) * (v[u] * fb[u])
+    for u in range(lo, hi):
+        blanks += (a[p, 0, BLOCK + u] * by[0, u]) * (b[q, 0, u] * by[1, u])
+        found[u] = (a[p, 1, BLOCK + u] * by[0, u]) * (b[q, 1, u] * by[1, u])
     return blanks
 
 
-@njit(nogil=True, inline="never", fastmath={"contract"})
-def backward(
-    e: Any,
-    skip: Any,
-    labels: Any,
-    blank: int,
-    alpha: Any,
-    exponents: Any,
-    weight: float,
-    out: Any,
-    first: int,
-    step: int,
-    work: Any,
-    units: Any,
-) -> bool:
-    """Subtract weight · p(frame t is in a state of class c) from row first + t · step of out (R, C).
-
-    False where α or β may have lost too much. `work` (7, W + BLOCK), `units` (3, blocks).
-    """
-    frames, n, blocks = len(e), len(labels), exponents.shape[1]
-    w = blocks * BLOCK
-    total, size = ending(alpha[frames - 1], exponents[frames - 1], n)
-    b, v, nb, nv, found = work[0], work[1], work[2], work[3], work[4]
-    fa, fb = work[5, :w], work[6, :w]
-    work[:] = 0.0
-    here, then, powers = units[0], units[1], units[2]
-    here[:] = EMPTY
-    powers[:] = EMPTY
-    b[n] = 1.0
-    here[n // BLOCK] = 0
-    if n > 0:
-        v[n - 1] = 1.0
-        here[(n - 1) // BLOCK] = 0
-    for t in range(frames - 1, -1, -1):
-        if t < frames - 1:
-            _weighed(e[t + 1, 0], e[t + 1, : 2 + w], b, v)
-            _move_back(skip, b, v, nb, nv)
-            for k in range(blocks - 1, -1, -1):
-                lo, at = k * BLOCK, (k + 1) * BLOCK
-                then[k] = here[k]
-                nv[at - 1] = v[at - 1]
-                if k + 1 == blocks:
-                    continue
-                far = b[at] + skip[at] * v[at]
-                if far == 0.0:
-                    continue
-                if then[k + 1] - here[k] > STEP:
-                    unit = here[k + 1] + exponent_of(far) if here[k] == EMPTY else then[k + 1] - STEP
-                    f = power_of_two(here[k] - unit)
-                    for j in range(lo, at):
-                        nb[j] *= f
-                        nv[j] *= f
-                    then[k] = unit
-                own = exponent_of(far)
-                nv[at - 1] += far * power_of_two(-own) * power_of_two(here[k + 1] - then[k] + own)
-            b, nb = nb, b
-            v, nv = nv, v
-            here, then = then, here
-            if t % EVERY == 0:
-                for k in range(blocks - 1, -1, -1):
-                    if here[k] != EMPTY:
-                        least = EMPTY if k + 1 == blocks else here[k + 1] - STEP
-                        here[k] = _scale(b, v, k * BLOCK, here[k], least)
-        for k in range(blocks):
-            power = EMPTY
-            if here[k] != EMPTY and exponents[t, k] != EMPTY:
-                power = exponents[t, k] + here[k] - size
-                if power > REACH:
-                    return False
-            if power != powers[k]:
-                powers[k] = power
-                half = power >> 1  # on either factor, for their product alone may be less than a float64 can hold
-                one, two = power_of_two(half) / total, power_of_two(power - half)
-                for u in range(k * BLOCK, (k + 1) * BLOCK):
-                    fa[u], fb[u] = one, two
-        blanks = _shares(alpha[t, 0], alpha[t, 1], b, v, fa, fb, found)
-        if weight != 0.0:
-            frame = out[first + t * step]
-            frame[blank] -= weight * blanks
-            for u in range(n):
-                frame[labels[u]] -= weight * found[u]
-    return True
+@njit(nogil=True, inline="always")
+def use(
+    lo: int, hi: int, a: Any, p: int, b: Any, q: int, by: Any, found: Any, labels: Any, blank: int, weight: float,
+    out: Any, r: int,
+) -> None:  # fmt: skip
+    """Subtract weight · p(the frame is in a state of class c) from row r of out (R, C)."""
+    blanks = _shares(lo * BLOCK, hi * BLOCK, a, p, b, q, by, found)
+    out[r, blank] -= weight * blanks
+    for u in range(lo * BLOCK, min(hi * BLOCK, len(labels))):
+        out[r, labels[u]] -= weight * found[u]
 
 
 @njit(nogil=True, inline="always")

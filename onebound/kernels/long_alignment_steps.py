@@ -16,7 +16,7 @@ import numpy as np
 from numba import njit
 
 from onebound.kernels.alignment import BLOCK, EMPTY, EVERY, LOOSE, STEP, exponent_of, power_of_two
-from onebound.kernels.alignment_items import exp_over, largest
+from onebound.kernels.alignment_frames import exp_over, largest
 from onebound.kernels.softmax import SMALLEST_EXPONENT, exp_of_negative, log_of_normal
 
 # What rows hold: masses in units of blocks, logarithms of masses over a common one, scores of best paths as they are. Not ints,

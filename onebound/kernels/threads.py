@@ -3,8 +3,16 @@
 from __future__ import annotations
 
 import itertools
+import os
 import threading
 from collections.abc import Callable
+from functools import cache
+
+
+@cache
+def processors() -> int:
+    """How many this machine has; asking takes longer than a small kernel does."""
+    return os.cpu_count() or 1
 
 
 def run(work: Callable[[int], bool], count: int, threads: int) -> bool:

@@ -7,7 +7,6 @@ value is summed from conditional entropies instead. The kernels run on the CPU, 
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from typing import Any
 
@@ -18,9 +17,12 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
 from onebound.errors import NonFinite
-from onebound.kernels.threads import run
+from onebound.kernels.threads import processors, run
 from onebound.numerics import INF
 from onebound.structures.alignment_potentials import AlignmentPotentials
+
+# Frames · labels of an item from which two threads share it, where there are fewer items than threads.
+SHARED = 20_000
 
 
 def log_partition(w: AlignmentPotentials, *, logits: bool = False, who: str = "Alignment") -> Tensor:
@@ -43,47 +45,61 @@ def entropy(w: AlignmentPotentials) -> Tensor:
 
 def together(w: AlignmentPotentials, logits: bool, weights: Any, who: str) -> tuple[Any, Any]:
     """ln Z (N,), and with `weights` (N,) Σ weight · ∂ ln Z / ∂ scores (R, C), as arrays; NonFinite names item and frame."""
-    from onebound.kernels import alignment_items  # Numba loads in half a second.
-    from onebound.kernels.compiling import announced
+    from onebound.kernels.alignment_items import Items  # Numba loads in half a second.
 
     x, frames, labels = w.arrays()
-    n, ends, firsts = len(w), w.ends.numpy(), w.firsts.numpy()
+    return summed(
+        Items(x, labels, w.ends.numpy(), w.firsts.numpy(), w.step or 1, frames, w.blank, logits), weights, who
+    )
+
+
+def summed(data: Any, weights: Any, who: str) -> tuple[Any, Any]:
+    """`together` of the kernel's `Items`."""
+    from onebound.kernels import alignment_items
+    from onebound.kernels.compiling import announced
+
+    n, x, sizes = len(data.frames), data.scores, np.diff(data.starts)
     out = np.zeros(x.shape if weights is not None else (1, x.shape[1]), x.dtype)
     log_z, minus = np.zeros(n), np.zeros(n) if weights is None else -weights
-    order = np.argsort(-frames * (w.sizes.numpy() + 1), kind="stable")
-    threads = min(torch.get_num_threads(), os.cpu_count() or 1)
-    chunks = [order[i : i + 1] for i in range(n)] if n <= 4 * threads else np.array_split(order, 4 * threads)
-    broken: list[int] = []
+    threads = min(torch.get_num_threads(), processors())
+    if n < threads and n > 0 and int((data.frames * (sizes + 1)).max()) > SHARED:
+        broken = [i for i in range(n) if not _in_halves(data, i, minus, out, log_z)]
+    else:
+        order = np.argsort(-data.frames * (sizes + 1), kind="stable")
+        chunks = [order] if threads == 1 else np.array_split(order, max(1, min(n, 4 * threads)))
+        broken = []
 
-    def work(i: int) -> bool:
-        found = alignment_items.items(
-            x,
-            labels,
-            ends,
-            firsts,
-            w.step or 1,
-            frames,
-            w.blank,
-            logits,
-            minus,
-            out,
-            log_z,
-            np.ascontiguousarray(chunks[i]),
-        )
-        if found >= 0:
-            broken.append(int(found))
-        return bool(found < 0)
+        def work(i: int) -> bool:
+            found = alignment_items.items(data, minus, out, log_z, chunks[i])
+            if found >= 0:
+                broken.append(int(found))
+            return bool(found < 0)
 
-    with announced(alignment_items.items):
-        run(work, len(chunks), threads)
+        with announced(alignment_items.items):
+            run(work, len(chunks), threads)
     if broken:
-        _name_the_frame(x, w, min(broken), who)
+        _name_the_frame(data, min(broken), who)
     return log_z, out
 
 
-def _name_the_frame(x: Any, w: AlignmentPotentials, item: int, who: str) -> None:
-    first = int(w.firsts[item])
-    rows = x[first :: w.step or 1][: int(w.frames[item])]
+def _in_halves(data: Any, i: int, weights: Any, out: Any, log_z: Any) -> bool:
+    """One item on two threads. False where a score is NaN or +inf."""
+    from onebound.kernels import alignment_items as kernel
+
+    enough, room = kernel.prepared(data, i)
+    if not enough:
+        log_z[i] = 0.0 if data.frames[i] == 0 and data.starts[i] == data.starts[i + 1] else -np.inf
+        return True
+    weight, found = float(weights[i]), np.zeros((2, 2))
+    if not run(lambda half: bool(kernel.half_opened(half, data, i, weight, out, room)), 2, 2):
+        return False
+    run(lambda half: bool(kernel.half_closed(half, data, i, weight, out, room, found)), 2, 2)
+    log_z[i] = kernel.ended(data, i, weight, out, room, found)
+    return True
+
+
+def _name_the_frame(data: Any, item: int, who: str) -> None:
+    rows = data.scores[int(data.firsts[item]) :: data.step][: int(data.frames[item])]
     bad = np.isnan(rows) | (rows == np.inf)
     if bad.any():
         t, c = (int(v) for v in np.argwhere(bad)[0])
@@ -103,7 +119,7 @@ def each_item(w: AlignmentPotentials, work: Callable[[int, int, int, Any], None]
         work(n, firsts[n], frames[n], labels[ends[n] : ends[n + 1]])
         return True
 
-    run(one, len(w), min(torch.get_num_threads(), os.cpu_count() or 1))
+    run(one, len(w), min(torch.get_num_threads(), processors()))
 
 
 def covariance(w: AlignmentPotentials, values: Tensor) -> Tensor:
