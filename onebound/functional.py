@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from onebound.errors import InputError, InputTypeError, did_you_mean
-from onebound.structures import AlignmentPotentials
 from onebound.structures.alignment import why
 from onebound.structures.alignment_gradients import log_partition
+from onebound.structures.alignment_loss import Said, loss
 
 REDUCTIONS = ("mean", "sum", "none")
 
@@ -43,19 +43,18 @@ def ctc_loss(
     >>> round(float(ctc_loss(scores, torch.tensor([[1]]), [2], [1], from_logits=True, reduction="sum").exp()), 6)
     3.0
     """
-    items = _checked(log_probs, targets, input_lengths, target_lengths, blank)
+    said = _checked(log_probs, targets, input_lengths, target_lengths, blank)
     if reduction not in REDUCTIONS:
         hint = did_you_mean(str(reduction), REDUCTIONS)
         raise InputError(f"ctc_loss: reduction must be one of {', '.join(REDUCTIONS)}, got {reduction!r}.{hint}")
-    loss = -log_partition(items.potentials(log_probs), logits=bool(from_logits), who="ctc_loss")
-    if zero_infinity:
-        loss = torch.where(loss == torch.inf, torch.zeros_like(loss), loss)
+    weights = np.ones(len(said.frames))
     if reduction == "mean":
-        sizes = torch.from_numpy(np.maximum(np.diff(items.starts), 1)).to(loss)
-        return (loss / sizes).mean()
-    if reduction == "sum":
-        return loss.sum()
-    return loss if items.batched else loss[0]
+        if not len(weights):
+            return torch.full((), torch.nan, dtype=log_probs.dtype, device=log_probs.device)
+        weights = 1.0 / (np.maximum(np.diff(said.starts), 1) * len(weights))
+    scores = _wide(log_probs)
+    found = loss(scores, said, weights, reduction == "none", bool(zero_infinity), bool(from_logits), "ctc_loss")
+    return found[0] if reduction == "none" and log_probs.ndim == 2 else found
 
 
 def ctc_infeasible(
@@ -66,31 +65,17 @@ def ctc_infeasible(
     blank: int = 0,
 ) -> list[str | None]:
     """For each item None, or why it has no alignment, so that its loss is +inf."""
-    items = _checked(log_probs, targets, input_lengths, target_lengths, blank)
-    w = items.potentials(log_probs.detach())
+    w = _checked(log_probs, targets, input_lengths, target_lengths, blank).potentials(_wide(log_probs.detach()))
     log_z = log_partition(w, who="ctc_infeasible").tolist()
     return [why(w, i) if value == -np.inf else None for i, value in enumerate(log_z)]
 
 
-class _Items(NamedTuple):
-    """Labels one after the other, where each item's start, frames of each, and whether there was a batch dimension."""
-
-    labels: Any
-    starts: Any
-    frames: Any
-    blank: int
-    batched: bool
-
-    def potentials(self, scores: Tensor) -> AlignmentPotentials:
-        """With the scores (T, B, C) or (T, C)."""
-        if scores.dtype in (torch.float16, torch.bfloat16):
-            scores = scores.float()
-        b, c = len(self.frames), scores.shape[-1]
-        frames, labels, sizes = (torch.from_numpy(x) for x in (self.frames, self.labels, np.diff(self.starts)))
-        return AlignmentPotentials(scores.reshape(-1, c), frames, labels, sizes, self.blank, b)
+def _wide(scores: Tensor) -> Tensor:
+    """Half precision cannot hold a sum over alignments."""
+    return scores.float() if scores.dtype in (torch.float16, torch.bfloat16) else scores
 
 
-def _checked(log_probs: Any, targets: Any, input_lengths: Any, target_lengths: Any, blank: Any) -> _Items:
+def _checked(log_probs: Any, targets: Any, input_lengths: Any, target_lengths: Any, blank: Any) -> Said:
     if not isinstance(log_probs, Tensor) or not log_probs.is_floating_point():
         raise InputTypeError(f"ctc_loss: log_probs must be a float tensor, got {_what(log_probs)}.")
     if log_probs.ndim not in (2, 3):
@@ -105,26 +90,27 @@ def _checked(log_probs: Any, targets: Any, input_lengths: Any, target_lengths: A
     if frames.max(initial=0) > t:
         i = int(frames.argmax())
         raise InputError(f"ctc_loss: input_lengths must be at most the {t} frames, got {frames[i]} for item {i}.")
-    values = targets.detach().cpu().numpy().astype(np.int64)
+    values, longest = targets.detach().cpu().numpy().astype(np.int64, copy=False), int(sizes.max(initial=0))
     if values.ndim == 2 or (values.ndim == 1 and not batched):
         rows = values if values.ndim == 2 else values[None]
-        if rows.shape[0] != b or sizes.max(initial=0) > rows.shape[1]:
+        if rows.shape[0] != b or longest > rows.shape[1]:
             raise InputError(
-                f"ctc_loss: targets must have a row of at least {sizes.max(initial=0)} labels for each of {b} items, got shape "
+                f"ctc_loss: targets must have a row of at least {longest} labels for each of {b} items, got shape "
                 f"{tuple(targets.shape)}."
             )
-        labels = np.concatenate([row[:n] for row, n in zip(rows, sizes, strict=True)]) if b else values.reshape(-1)
+        labels = rows[np.arange(rows.shape[1]) < sizes[:, None]]
     elif values.ndim == 1:
         if len(values) != sizes.sum():
             raise InputError(
                 f"ctc_loss: targets in a row must be as many as Σ target_lengths, {sizes.sum()}, got {len(values)}."
             )
-        labels = values
+        labels = np.ascontiguousarray(values)
     else:
         raise InputError(
             f"ctc_loss: targets must be (B, S), or one after the other (Σ,), got shape {tuple(targets.shape)}."
         )
-    starts = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
+    starts = np.zeros(b + 1, np.int64)
+    np.cumsum(sizes, out=starts[1:])
     bad = (labels < 0) | (labels >= c) | (labels == blank)
     if bad.any():
         place = int(bad.argmax())
@@ -134,7 +120,7 @@ def _checked(log_probs: Any, targets: Any, input_lengths: Any, target_lengths: A
             f"ctc_loss: targets must be classes other than the blank {blank}, got {labels[place]} ({why}) at place "
             f"{place - starts[i]} of item {i}."
         )
-    return _Items(np.ascontiguousarray(labels), starts, frames, blank, batched)
+    return Said(labels, starts, frames, blank)
 
 
 def _what(value: Any) -> str:
@@ -142,9 +128,9 @@ def _what(value: Any) -> str:
 
 
 def _lengths(given: Any, n: int, name: str) -> Any:
-    found = np.atleast_1d(np.asarray(given.detach().cpu() if isinstance(given, Tensor) else given))
+    found = np.atleast_1d(given.detach().cpu().numpy() if isinstance(given, Tensor) else np.asarray(given))
     if found.dtype.kind not in "iu" and found.size:
         raise InputTypeError(f"ctc_loss: {name} must be whole numbers, got {found.dtype}.")
     if found.shape != (n,) or (found < 0).any():
         raise InputError(f"ctc_loss: {name} must be {n} whole numbers ≥ 0, one for each item, got {found.tolist()}.")
-    return found.astype(np.int64)
+    return found.astype(np.int64, copy=False)

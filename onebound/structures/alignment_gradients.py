@@ -152,10 +152,10 @@ class _LogPartition(Function):
     @staticmethod
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, None, None, None]:
         scores, gradient = ctx.saved_tensors
-        return _Gradient.apply(scores, gradient, upstream, ctx.form, ctx.logits), None, None, None
+        return Gradient.apply(scores, gradient, upstream, ctx.form, ctx.logits), None, None, None
 
 
-class _Gradient(Function):
+class Gradient(Function):
     """upstream · ∂ ln Z / ∂ scores; its own derivative is a covariance."""
 
     @staticmethod
