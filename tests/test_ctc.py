@@ -273,6 +273,36 @@ def test_the_same_bits_for_any_company_and_any_number_of_threads() -> None:
         assert torch.equal(h[:, 0], g[:, i])
 
 
+@pytest.mark.parametrize(("t", "u"), [(400, 60), (151, 150), (2001, 12)])
+def test_threads_that_share_an_item_leave_the_same_bits(t: int, u: int) -> None:
+    x, labels = case(t, 1, 9, u, sd=3.0)
+    labels[0, 1::2], labels[0, ::2] = 1, 2  # the shortest path is no longer than the labels
+    before, found = torch.get_num_threads(), []
+    try:
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            found.append(gradient(x, labels, from_logits=True))
+    finally:
+        torch.set_num_threads(before)
+    (loss, once), (again, twice) = found
+    assert torch.equal(loss, again)
+    assert torch.equal(once, twice)
+    assert t * (u + 1) > 20_000  # else no item is shared
+
+
+def test_a_second_backward_pass_and_a_scaled_one_say_the_same() -> None:
+    x, labels = case(30, 3, 6, 5)
+    x.requires_grad_()
+    loss = ours.ctc_loss(x, labels, [30] * 3, [5] * 3, from_logits=True)
+    (first,) = torch.autograd.grad(loss, x, retain_graph=True)
+    kept = first.clone()
+    (second,) = torch.autograd.grad(loss, x, torch.tensor(3.0).to(loss), retain_graph=True)
+    torch.testing.assert_close(second, 3 * kept, rtol=1e-12, atol=0.0)
+    assert torch.equal(first, kept)
+    (graphed,) = torch.autograd.grad(loss, x, create_graph=True)
+    torch.testing.assert_close(graphed, kept, rtol=1e-12, atol=1e-300)
+
+
 def test_bad_input_is_named() -> None:
     x, labels = case(8, 2, 6, 3)
     good = ([8, 8], [3, 3])

@@ -62,14 +62,12 @@ def _blocks(n: int) -> int:
     return n // BLOCK + 1
 
 
-@njit(nogil=True, inline="never")
-def room(frames: int, n: int, classes: int) -> tuple[Any, Any]:
-    """Numbers and whole numbers enough for items of up to `frames` frames and n labels."""
-    blocks = _blocks(n)
+def size_of_room(frames: int, n: int, classes: int) -> tuple[int, int]:
+    """Numbers and whole numbers that are enough for items of up to `frames` frames and n labels."""
+    blocks = n // BLOCK + 1
     w = blocks * BLOCK
-    return np.empty(frames * (3 * w + 2 * BLOCK + 5) + 17 * (w + BLOCK) + 2 * (w + classes + LANES)), np.empty(
-        (frames + 6) * blocks, np.int64
-    )
+    numbers = frames * (3 * w + 2 * BLOCK + 5) + 17 * (w + BLOCK) + 2 * (w + classes + LANES)
+    return numbers, (frames + 6) * blocks
 
 
 @njit(nogil=True, inline="never")
@@ -205,16 +203,12 @@ def finished(data: Items, i: int, weight: float, out: Any, have: Room, mass: flo
 
 
 @njit(nogil=True, cache=True)
-def items(data: Items, weights: Any, out: Any, log_z: Any, which: Any) -> int:
-    """ln Z of the items `which`; out (R, C), zeros before, is −weight · its gradient.
+def items(data: Items, weights: Any, out: Any, log_z: Any, which: Any, numbers: Any, wholes: Any) -> int:
+    """ln Z of the items `which`; out (R, C), zeros before, is −weight · its gradient; `size_of_room` to work in.
 
     Returns −1, or the first item with a score that is NaN or +inf, or a frame without a finite logit.
     """
-    longest, most = 1, 0
-    for i in which:
-        longest, most = max(longest, data.frames[i]), max(most, data.starts[i + 1] - data.starts[i])
     classes = data.scores.shape[1]
-    numbers, wholes = room(longest, most, classes)
     for i in which:
         have = fitted(numbers, wholes, data.frames[i], data.starts[i + 1] - data.starts[i], classes)
         weight = weights[i]
@@ -244,10 +238,9 @@ def half_closed(half: int, data: Items, i: int, weight: float, out: Any, have: R
 
 
 @njit(nogil=True, cache=True)
-def prepared(data: Items, i: int) -> tuple[bool, Room]:
-    """Room for item i, and whether it has frames enough."""
+def prepared(data: Items, i: int, numbers: Any, wholes: Any) -> tuple[bool, Room]:
+    """The room of item i, and whether it has frames enough."""
     n, classes = data.starts[i + 1] - data.starts[i], data.scores.shape[1]
-    numbers, wholes = room(data.frames[i], n, classes)
     have = fitted(numbers, wholes, data.frames[i], n, classes)
     return ready(data, i, have), have
 

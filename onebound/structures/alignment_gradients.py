@@ -8,6 +8,7 @@ value is summed from conditional entropies instead. The kernels run on the CPU, 
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
 from onebound.errors import NonFinite
+from onebound.kernels.spare import borrowed
 from onebound.kernels.threads import processors, run
 from onebound.numerics import INF
 from onebound.structures.alignment_potentials import AlignmentPotentials
@@ -63,14 +65,16 @@ def summed(data: Any, weights: Any, who: str) -> tuple[Any, Any]:
     log_z, minus = np.zeros(n), np.zeros(n) if weights is None else -weights
     threads = min(torch.get_num_threads(), processors())
     if n < threads and n > 0 and int((data.frames * (sizes + 1)).max()) > SHARED:
-        broken = [i for i in range(n) if not _in_halves(data, i, minus, out, log_z)]
+        with announced(alignment_items.items):
+            broken = [i for i in range(n) if not _in_halves(data, i, minus, out, log_z)]
     else:
         order = np.argsort(-data.frames * (sizes + 1), kind="stable")
         chunks = [order] if threads == 1 else np.array_split(order, max(1, min(n, 4 * threads)))
         broken = []
 
         def work(i: int) -> bool:
-            found = alignment_items.items(data, minus, out, log_z, chunks[i])
+            with _room(data, sizes, chunks[i]) as room:
+                found = alignment_items.items(data, minus, out, log_z, chunks[i], *room)
             if found >= 0:
                 broken.append(int(found))
             return bool(found < 0)
@@ -86,16 +90,25 @@ def _in_halves(data: Any, i: int, weights: Any, out: Any, log_z: Any) -> bool:
     """One item on two threads. False where a score is NaN or +inf."""
     from onebound.kernels import alignment_items as kernel
 
-    enough, room = kernel.prepared(data, i)
-    if not enough:
-        log_z[i] = 0.0 if data.frames[i] == 0 and data.starts[i] == data.starts[i + 1] else -np.inf
-        return True
-    weight, found = float(weights[i]), np.zeros((2, 2))
-    if not run(lambda half: bool(kernel.half_opened(half, data, i, weight, out, room)), 2, 2):
-        return False
-    run(lambda half: bool(kernel.half_closed(half, data, i, weight, out, room, found)), 2, 2)
-    log_z[i] = kernel.ended(data, i, weight, out, room, found)
+    with _room(data, np.diff(data.starts), np.array([i])) as memory:
+        enough, room = kernel.prepared(data, i, *memory)
+        if not enough:
+            log_z[i] = 0.0 if data.frames[i] == 0 and data.starts[i] == data.starts[i + 1] else -np.inf
+            return True
+        weight, found = float(weights[i]), np.zeros((2, 2))
+        if not run(lambda half: bool(kernel.half_opened(half, data, i, weight, out, room)), 2, 2):
+            return False
+        run(lambda half: bool(kernel.half_closed(half, data, i, weight, out, room, found)), 2, 2)
+        log_z[i] = kernel.ended(data, i, weight, out, room, found)
     return True
+
+
+def _room(data: Any, sizes: Any, which: Any) -> AbstractContextManager[tuple[Any, Any]]:
+    """Memory to work on the items `which` in."""
+    from onebound.kernels.alignment_items import size_of_room
+
+    longest, most = int(data.frames[which].max(initial=0)), int(sizes[which].max(initial=0))
+    return borrowed(*size_of_room(longest, most, data.scores.shape[1]))
 
 
 def _name_the_frame(data: Any, item: int, who: str) -> None:
