@@ -6,8 +6,11 @@ from onebound.structures.base import Posterior, Structure
 from onebound.structures.categorical import Categorical
 from onebound.structures.chain import Chain
 from onebound.structures.chain_potentials import ChainPotentials
+from onebound.structures.dense_tree import DenseTree
 from onebound.structures.gaussian import DiagonalGaussian, FullGaussian, Gaussian, Quadratic
 from onebound.structures.paths import Draws, Paths
+from onebound.structures.tree_draws import TreeDraws
+from onebound.structures.tree_potentials import TreePotentials
 
 __all__ = [
     "Alignment",
@@ -15,6 +18,7 @@ __all__ = [
     "Categorical",
     "Chain",
     "ChainPotentials",
+    "DenseTree",
     "DiagonalGaussian",
     "Draws",
     "FullGaussian",
@@ -23,4 +27,6 @@ __all__ = [
     "Posterior",
     "Quadratic",
     "Structure",
+    "TreeDraws",
+    "TreePotentials",
 ]
