@@ -122,17 +122,12 @@ def outsides(
     at_top: Any,
     seeds: Any,
     sums: Sums,
-    slot: int,
+    hands: Any,
     root_out: Any,
     words_out: Any,
     largest: Any,
-    visits: Any,
-    visits_at: Any,
 ) -> None:
-    """Of the sentences `which`, times seeds (N,): into sums[slot], or the sentence's own, roots (N, S), words (R, P).
-
-    `visits`: where to leave each sentence's outside numbers (n, n + 1, NT), from visits_at on; empty where nobody asks.
-    """
+    """Of the sentences `which`, times seeds (N,): into sums[hands[i]], or the sentence's own, roots (N, S), words (R, P)."""
     nt = data.rules.middle.shape[1]
     p, w = data.words.shape[1], data.rules.middle.shape[2] // nt
     groups, dtype = data.rules.middle.shape[0], data.words.dtype
@@ -159,16 +154,65 @@ def outsides(
             else:
                 words_out[first, a] += seed * data.root[i, s]
         allowed = _spans_allowed(data, i, n)
-        into = slot if groups == 1 else i
+        into = hands[i] if groups == 1 else i
         largest[i] = outside(
             data.rules, g, data.words, first, n, allowed, data.powers, chart, down, room, sums, into, words_out
         )
-        if visits.size:
-            at = visits_at[i]
-            for start in range(n):
-                for d in range(2, n - start + 1):
-                    for a in range(nt):
-                        visits[at + (start * (n + 1) + d) * nt + a] = down.begin[start, d, a]
+
+
+@njit(nogil=True, error_model="numpy")
+def lay_out(numbers: Any, logarithms: Any, rules: Rules, least: Any, first: int, last: int) -> None:
+    """Numbers (G, NT, S, S) of rows first … last − 1 of G · NT into the tables; least[row] (G · NT,) of those above 0.
+
+    It is 0 where a number is below the smallest normal one although its logarithm is above −inf.
+    """
+    _, nt, s, _ = numbers.shape
+    p, w, tiny = s - nt, rules.middle.shape[2] // nt, np.finfo(numbers.dtype).tiny
+    for row in range(first, last):
+        g, a = row // nt, row % nt
+        low, lost = numbers.dtype.type(1), False
+        for b in range(s):
+            for c in range(s):
+                v = numbers[g, a, b, c]
+                if v < tiny:
+                    lost |= logarithms[g, a, b, c] > -np.inf
+                else:
+                    low = min(low, v)
+        least[row] = 0.0 if lost else low
+        for b in range(nt):
+            for c in range(nt):
+                rules.middle[g, a, b * w + c] = numbers[g, a, b, c]
+            for c in range(p):
+                rules.right[g, c, a * w + b] = numbers[g, a, b, nt + c]
+        for b in range(p):
+            for c in range(nt):
+                rules.left[g, b, a * w + c] = numbers[g, a, nt + b, c]
+            for c in range(p):
+                rules.pair[g, a, b * p + c] = numbers[g, a, nt + b, nt + c]
+
+
+@njit(nogil=True, error_model="numpy")
+def gather(sums: Sums, slots: int, numbers: Any, found: Any, first: int, last: int) -> None:
+    """found = numbers · what was taken from them (G, NT, S, S), slots of shared rules added up in their order."""
+    _, nt, s, _ = numbers.shape
+    p, w = s - nt, sums.middle.shape[2] // nt
+    for row in range(first, last):
+        g, a = row // nt, row % nt
+        for slot in range(slots):
+            at = g + slot
+            for b in range(nt):
+                for c in range(nt):
+                    found[g, a, b, c] += sums.middle[at, a, b * w + c]
+                for c in range(p):
+                    found[g, a, b, nt + c] += sums.right[at, c, a * w + b]
+            for b in range(p):
+                for c in range(nt):
+                    found[g, a, nt + b, c] += sums.left[at, b, a * w + c]
+                for c in range(p):
+                    found[g, a, nt + b, nt + c] += sums.pair[at, a, b * p + c]
+        for b in range(s):
+            for c in range(s):
+                found[g, a, b, c] *= numbers[g, a, b, c]
 
 
 POWERS = {np.dtype(np.float32): 127, np.dtype(np.float64): 1023}
@@ -179,4 +223,15 @@ def powers_of(dtype: Any) -> Any:
     return (0.5 ** np.arange(POWERS[np.dtype(dtype)])).astype(dtype)
 
 
-__all__ = ["NOTHING", "POWERS", "Charts", "Sentences", "insides", "outsides", "places", "powers_of"]
+__all__ = [
+    "NOTHING",
+    "POWERS",
+    "Charts",
+    "Sentences",
+    "gather",
+    "insides",
+    "lay_out",
+    "outsides",
+    "places",
+    "powers_of",
+]

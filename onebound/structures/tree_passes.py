@@ -7,6 +7,7 @@ on scaled numbers. Where what they lost may count, float32 is done again in floa
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
 from onebound.errors import NonFinite
+from onebound.kernels.spare import borrowed
 from onebound.kernels.threads import processors, run
 from onebound.numerics import INF
 from onebound.structures import tree_inside, tree_outside
@@ -32,7 +34,6 @@ class Sweep:
 
     def __init__(self, w: TreePotentials) -> None:
         self.potentials = w = w.detach()
-        require_scores(w)
         self.main: Any = _Compiled(w) if w.words.device.type == "cpu" else _Batched(w)
         self.log_partition: Tensor = self.main.log_partition
         self.again, self.other = self.main.in_doubt(), None
@@ -67,11 +68,10 @@ class Sweep:
         return (found[0].sum(0), *found[1:]) if self.potentials.root.ndim == 1 else found
 
 
-def require_scores(w: TreePotentials) -> None:
-    """NonFinite names what is NaN or +inf."""
-    for name, x in zip(("root", "binary", "words"), w.parts, strict=True):
-        top = x.amax() if x.numel() else None
-        if top is not None and not bool(top < INF):  # amax passes NaN on
+def require_scores(w: TreePotentials, tops: Iterable[Tensor]) -> None:
+    """NonFinite names what is NaN or +inf, given the largest entries of root, binary and words."""
+    for name, x, top in zip(("root", "binary", "words"), w.parts, tops, strict=True):
+        if not bool((top < INF).all()):  # a maximum passes NaN on
             at = tuple((x.isnan() | (x == INF)).nonzero()[0].tolist())
             raise NonFinite(f"DenseTree: {name} must be finite or −inf, got {x[at].item()} at index {list(at)}.")
 
@@ -83,32 +83,44 @@ class _Compiled:
         from onebound.kernels import tree_dense_items as kernel  # Numba loads in half a second.
         from onebound.kernels.compiling import announced
 
-        self.w, (nt, p) = w, w.sizes
-        self.data, scale, self.rule_top, self.word_top = _numbers(w)
-        self.wide = self.data.rules.middle.shape[2] // nt
-        at, at_wholes, numbers, wholes = kernel.places(w.lengths.numpy(), nt, self.wide)
-        self.dtype = self.data.words.dtype
-        self.charts = kernel.Charts(np.empty(numbers, self.dtype), np.empty(wholes, np.int64), at, at_wholes)
-        n = len(w)
-        log_z, self.at_top, self.whole = np.zeros(n), np.zeros((n, nt + p), self.dtype), np.zeros(n, np.bool_)
-        self.longest = int(w.lengths.max()) if n else 0
-        order = np.argsort(-w.lengths.numpy(), kind="stable")
-        self.hands = [order[k :: min(n, HANDS)] for k in range(min(n, HANDS))]
-        reach = tree_inside.REACH[w.words.dtype]
+        self.w, n, (nt, p) = w, len(w), w.sizes
+        lengths = w.lengths.numpy()
+        order = np.argsort(-lengths, kind="stable")
+        self.slots, self.longest = max(1, min(n, HANDS)), int(lengths.max(initial=0))
+        self.hands = np.empty(n, np.int64)
+        self.hands[order] = np.arange(n) % self.slots
+        self.order, reach = order, tree_inside.REACH[w.words.dtype]
+        with announced(kernel.insides):
+            self.data, scale, self.rule_top, self.word_top, self.numbers = _numbers(w)
+            self.wide, self.dtype = self.data.rules.middle.shape[2] // nt, self.data.words.dtype
+            at, at_wholes, numbers, wholes = kernel.places(lengths, nt, self.wide)
+            self.charts = kernel.Charts(np.empty(numbers, self.dtype), np.empty(wholes, np.int64), at, at_wholes)
+            log_z, self.at_top, self.whole = np.zeros(n), np.zeros((n, nt + p), self.dtype), np.zeros(n, np.bool_)
 
-        def work(k: int) -> bool:
-            kernel.insides(self.data, self.hands[k], self.charts, self.longest, log_z, self.at_top, self.whole, reach)
+            def work(which: Any) -> None:
+                kernel.insides(self.data, which, self.charts, self.longest, log_z, self.at_top, self.whole, reach)
+
+            self._dealt(work, order)
+        self.log_partition = torch.from_numpy(log_z) + torch.where(torch.from_numpy(log_z) > -INF, scale, 0.0)
+
+    def _dealt(self, work: Callable[[Any], None], which: Any) -> None:
+        """work(numbers of sentences) until all of `which` are done; a hand's stay in their order and in one thread."""
+        if threads() == 1:
+            work(which)
+            return
+        dealt = [which[self.hands[which] == k] for k in range(self.slots)]
+
+        def one(k: int) -> bool:
+            work(dealt[k])
             return True
 
-        with announced(kernel.insides):
-            run(work, len(self.hands), threads())
-        self.log_partition = torch.from_numpy(log_z) + torch.where(torch.from_numpy(log_z) > -INF, scale, 0.0)
+        run(one, self.slots, threads())
 
     def in_doubt(self) -> Tensor:
         """Items whose loss may count."""
         doubt = torch.from_numpy(~self.whole)
         if bool(doubt.any()):
-            largest = self._down(doubt.to(torch.float64))[3]
+            largest = self._down(doubt.to(torch.float64))[2]
             nothing = torch.from_numpy(self.at_top.sum(1) == 0) & (self.w.lengths > 0)
             doubt &= nothing | ~torch.from_numpy(largest < tree_inside.REACH[self.w.words.dtype])
         return doubt.nonzero().flatten()
@@ -133,43 +145,67 @@ class _Compiled:
         found[:, 1:2, :p] = self.w.words[int(self.w.ends[n]) : int(self.w.ends[n + 1]), None].numpy()
         return found
 
-    def _down(self, seeds: Tensor, visits: Any = None) -> tuple[Any, Any, Any, Any]:
+    def _down(self, seeds: Tensor, use: Callable[[Any], None] | None = None) -> tuple[Any, Any, Any]:
+        """Roots (N, S), words (R, P), and the largest outside value of each item; `use` sees what is taken from rules."""
         from onebound.kernels import tree_dense_items as kernel
         from onebound.kernels.tree_dense import Sums
 
         n, seed, rules = len(self.w), seeds.numpy(), self.data.rules
-        slots = len(self.hands) if self.w.binary.ndim == 3 else n
-        sums = Sums(*(np.zeros((slots, *x.shape[1:]), self.dtype) for x in rules))
-        root, words = np.zeros_like(self.at_top), np.zeros_like(self.data.words)
-        largest, at = np.zeros(n), np.zeros(n, np.int64)
-        seen = np.zeros(0, self.dtype)
-        if visits is not None:
-            seen, at = visits
+        root, words, largest = np.zeros_like(self.at_top), np.zeros_like(self.data.words), np.zeros(n)
+        slots = self.slots if self.w.binary.ndim == 3 else n
+        sizes = [slots * x[0].size for x in rules] if len(rules.middle) else [0] * 4
+        with borrowed(sum(sizes), 0) as (memory, _):
+            pieces = np.split(memory.view(self.dtype)[: sum(sizes)], np.cumsum(sizes)[:-1])
+            for piece in pieces:
+                piece[:] = 0
+            sums = Sums(*(piece.reshape(slots, *x.shape[1:]) for piece, x in zip(pieces, rules, strict=True)))
 
-        def work(k: int) -> bool:
-            which = self.hands[k][seed[self.hands[k]] != 0]
-            kernel.outsides(
-                self.data, which, self.charts, self.longest, self.at_top, seed, sums, k, root, words, largest, seen, at
-            )
-            return True
+            def work(which: Any) -> None:
+                kernel.outsides(
+                    self.data,
+                    which,
+                    self.charts,
+                    self.longest,
+                    self.at_top,
+                    seed,
+                    sums,
+                    self.hands,
+                    root,
+                    words,
+                    largest,
+                )
 
-        run(work, len(self.hands), threads())
-        if self.w.binary.ndim == 3:
-            sums = Sums(*(x.sum(0, keepdims=True) if slots else np.zeros((1, *x.shape[1:]), self.dtype) for x in sums))
-        return sums, root, words, largest
+            self._dealt(work, self.order[seed[self.order] != 0])
+            if use is not None:
+                use(sums)
+        return root, words, largest
 
     def uses(self, seeds: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Roots of each item, binary and words like the potentials."""
-        sums, root, words, _ = self._down(seeds)
-        (nt, p), w = self.w.sizes, self.wide
-        s, found = nt + p, torch.empty(len(sums.middle), nt, nt + p, nt + p, dtype=self.w.binary.dtype)
-        middle, left, right, pair = (torch.from_numpy(x * y) for x, y in zip(sums, self.data.rules, strict=True))
-        found[:, :, :nt, :nt] = middle.view(-1, nt, nt, w)[..., :nt]
-        found[:, :, nt:, :nt] = left.view(-1, p, nt, w)[..., :nt].transpose(1, 2)
-        found[:, :, :nt, nt:] = right.view(-1, p, nt, w)[..., :nt].permute(0, 2, 3, 1)
-        found[:, :, nt:, nt:] = pair.view(-1, nt, p, p)
-        binary = found.view(nt, s, s) if self.w.binary.ndim == 3 else found
+        from onebound.kernels.tree_dense_items import gather
+
+        found = np.zeros_like(self.numbers)
+        shared = self.w.binary.ndim == 3
+
+        def use(sums: Any) -> None:
+            _in_rows(lambda a, b: gather(sums, self.slots if shared else 1, self.numbers, found, a, b), found)
+
+        root, words, _ = self._down(seeds, use)
+        binary = torch.from_numpy(found[0] if shared else found)
         return torch.from_numpy(root * self.data.root), binary, torch.from_numpy(words * self.data.words)
+
+
+def _in_rows(work: Callable[[int, int], None], x: Any) -> None:
+    """work(first, last) over the G · NT rows of x (G, NT, …), on threads."""
+    rows = x.shape[0] * x.shape[1]
+    count = threads() if x.size > 2**16 else 1
+    edges = np.linspace(0, rows, count + 1).astype(np.int64)
+
+    def one(k: int) -> bool:
+        work(int(edges[k]), int(edges[k + 1]))
+        return True
+
+    run(one, count, count)
 
 
 def threads() -> int:
@@ -177,46 +213,39 @@ def threads() -> int:
     return min(torch.get_num_threads(), processors())
 
 
-def _numbers(w: TreePotentials) -> tuple[Any, Tensor, Any, Any]:
-    """Potentials as numbers ≤ 1 for the kernel, what that took from ln Z (N,), and of that rules (G,) and words (R,)."""
+def _numbers(w: TreePotentials) -> tuple[Any, Tensor, Any, Any, Any]:
+    """Potentials as numbers ≤ 1 for the kernel, and what that took from ln Z (N,), by rules (G,) and words (R,); the rules."""
     from onebound.kernels.products import LANE
     from onebound.kernels.tree_dense import Rules
-    from onebound.kernels.tree_dense_items import Sentences, powers_of
+    from onebound.kernels.tree_dense_items import Sentences, lay_out, powers_of
 
     nt, p = w.sizes
-    wide = -(-nt // LANE) * LANE
-    root = w.root.expand(len(w), -1)
-    each, tops, kept = [], [], True
-    for x, dims in ((root, (1,)), (w.binary, (-3, -2, -1)), (w.words, (1,))):
-        top = tree_inside.top_of(x, dims)
-        number = (x - top).exp_()
-        kept = kept and not bool(((number < torch.finfo(x.dtype).tiny) & (x > -INF)).any())
-        each.append(number)
-        tops.append(top.flatten().to(torch.float64))
-    scale = tops[0] + (w.lengths - 1).clamp_min(0) * tops[1]
-    scale = scale.index_add(0, w.row_sequence, tops[2])
-    rules = each[1] if w.binary.ndim == 4 else each[1][None]
-    groups = len(rules)
-    filled = torch.zeros(groups, nt * nt + 2 * p * nt, wide, dtype=rules.dtype)
-    middle, left, right = filled.split([nt * nt, p * nt, p * nt], 1)
-    middle.view(groups, nt, nt, wide)[..., :nt] = rules[:, :, :nt, :nt]
-    left.view(groups, p, nt, wide)[..., :nt] = rules[:, :, nt:, :nt].transpose(1, 2)
-    right.view(groups, p, nt, wide)[..., :nt] = rules[:, :, :nt, nt:].permute(0, 3, 1, 2)
-    pair = rules[:, :, nt:, nt:].reshape(groups, nt, p * p)
-    tables = [x.reshape(groups, k, nt * wide).numpy() for x, k in ((middle, nt), (left, p), (right, p))]
-    least = torch.where(rules > 0, rules, 1.0).flatten(1).amin(1).to(torch.float64) if kept else torch.zeros(groups)
+    root, tiny = w.root.expand(len(w), -1), torch.finfo(w.words.dtype).tiny
+    tops = [tree_inside.top_of(x, dims) for x, dims in ((root, (1,)), (w.binary, (-3, -2, -1)), (w.words, (1,)))]
+    require_scores(w, tops)
+    roots, rules, words = (x.sub(top).exp_() for x, top in zip((root, w.binary, w.words), tops, strict=True))
+    flat = [top.flatten().to(torch.float64) for top in tops]
+    scale = (flat[0] + (w.lengths - 1).clamp_min(0) * flat[1]).index_add_(0, w.row_sequence, flat[2])
+    kept = not any(bool(((x < tiny) & (y > -INF)).any()) for x, y in ((roots, root), (words, w.words)))
+    numbers = (rules if rules.ndim == 4 else rules[None]).contiguous().numpy()
+    logarithms = w.binary.numpy().reshape(numbers.shape)
+    groups, wide = len(numbers), -(-nt // LANE) * LANE
+    shapes = ((groups, nt, nt * wide), (groups, p, nt * wide), (groups, p, nt * wide), (groups, nt, p * p))
+    tables = Rules(*(np.zeros(shape, numbers.dtype) for shape in shapes))
+    least = np.zeros(groups * nt)
+    _in_rows(lambda a, b: lay_out(numbers, logarithms, tables, least, a, b), numbers)
     allowed, at = allowed_spans(w)
     data = Sentences(
-        Rules(tables[0], tables[1], tables[2], np.ascontiguousarray(pair.numpy())),
-        least.to(torch.float64).numpy(),
-        np.ascontiguousarray(each[0].numpy()),
-        np.ascontiguousarray(each[2].numpy()),
+        tables,
+        least.reshape(groups, nt).min(1) if kept else np.zeros(groups),
+        np.ascontiguousarray(roots.numpy()),
+        np.ascontiguousarray(words.numpy()),
         w.ends.numpy(),
         allowed,
         at,
-        powers_of(each[2].numpy().dtype),
+        powers_of(numbers.dtype),
     )
-    return data, scale, tops[1].numpy(), tops[2].numpy()
+    return data, scale, flat[1].numpy(), flat[2].numpy(), numbers
 
 
 def allowed_spans(w: TreePotentials) -> tuple[Any, Any]:
@@ -242,6 +271,7 @@ class _Batched:
 
     def __init__(self, w: TreePotentials) -> None:
         self.w = w
+        require_scores(w, [x.flatten().amax(0, keepdim=True) if x.numel() else x.new_zeros(1) for x in w.parts])
         self.chart = tree_inside.inside(tree_inside.tables(w))
         self.log_partition = self.chart.log_partition
 
