@@ -124,7 +124,7 @@ class DenseTree(Structure):
         return self.visits()[0].sum(-1)
 
     def log_prob(self, z: Tensor) -> Tensor:
-        """ln q(z) for trees z (M, 3) or (S, M, 3), nats; −inf for one that crosses a bracket.  (N,) or (S, N)"""
+        """ln q(z) for trees z (M, 3) or (S, M, 3), nats; −inf for one with a node that is not allowed.  (N,) or (S, N)"""
         return node_scores(self.log_potentials, z) - torch.where(self.infeasible, 0.0, self.log_partition)
 
     @property
@@ -231,12 +231,14 @@ class DenseTree(Structure):
         return type(self)(self.log_potentials.detach()) if self.log_potentials.requires_grad else self
 
     def restrict(self, log_potentials: TreePotentials) -> Self:  # type: ignore[override]
-        """Self without what `log_potentials` forbids, their brackets included."""
+        """Self without what `log_potentials` forbids, spans included."""
         w = self.log_potentials
         pairs = zip(w.parts, log_potentials.parts, strict=True)
         kept = w.with_parts(mine.masked_fill(theirs == -INF, -INF) for mine, theirs in pairs)
-        rows = [b for b in (w.brackets, log_potentials.brackets) if b is not None]
-        return type(self)(kept.bracketed(torch.cat(rows) if rows else None))
+        masks = [m for m in (w.allowed, log_potentials.allowed) if m is not None]
+        longest = int(w.lengths.max()) if len(w) else 0
+        both = torch.stack([m[:, :longest] for m in masks]).all(0) if masks else None
+        return type(self)(kept.allowing(both))
 
     def empirical(self, z: Tensor) -> TreeDraws:  # type: ignore[override]
         """The distribution of the draws z (S, M, 3), each with mass 1/S."""
@@ -250,8 +252,8 @@ class DenseTree(Structure):
         dead = (w.words == -INF).all(-1).nonzero().flatten().tolist()
         if dead:
             return f": nothing makes its word {dead[0] + 1}"
-        if w.brackets is not None and bool((DenseTree(w.bracketed(None)).log_partition > -INF).all()):
-            return ": its brackets leave no tree"
+        if w.allowed is not None and bool((DenseTree(w.allowing(None)).log_partition > -INF).all()):
+            return ": the spans that are allowed leave no tree"
         return ": no tree covers all its words"
 
     def select(self, index: slice | Tensor) -> Self:

@@ -26,7 +26,7 @@ def children(w: TreePotentials, z: Tensor) -> tuple[Tensor, Tensor, Tensor, Tens
 
 
 def node_scores(w: TreePotentials, z: Tensor) -> Tensor:
-    """w(z) for trees z (M, 3) or (S, M, 3); −inf where one crosses a bracket; InputError for what is no tree.  (N,), (S, N)"""
+    """w(z) for trees z (M, 3) or (S, M, 3); −inf where a node is not allowed; InputError for what is no tree.  (N,), (S, N)"""
     single = z.ndim == 2
     z = z[None] if single else z
     if z.ndim != 3 or z.shape[1:] != (int(w.nodes.sum()), 3):
@@ -50,7 +50,10 @@ def node_scores(w: TreePotentials, z: Tensor) -> Tensor:
     at = symbol[:, tops.clamp_max(max(z.shape[1] - 1, 0))] if z.shape[1] else symbol.new_zeros(s, len(w))
     roots = w.root[at] if w.root.ndim == 1 else w.root[torch.arange(len(w), device=z.device), at]
     total = torch.where(some, total + roots, -INF)
-    total = _without_crossed(w, z, item, total)
+    if w.allowed is not None and len(w.words):
+        last = w.ends.to(z.device)[item] + z[..., 1] - 1
+        crossed = (~w.allowed[last, z[..., 1] - z[..., 0] - 1]).to(torch.float64)
+        total = total.masked_fill(crossed.new_zeros(s, len(w)).index_add(1, item, crossed) > 0, -INF)
     return total[0] if single else total
 
 
@@ -70,17 +73,6 @@ def _require_trees(w: TreePotentials, z: Tensor, long: Tensor, left: Tensor, rig
             f"DenseTree: z must be trees in preorder, nodes of one word with symbols {nt} … {nt + p - 1} and longer ones with "
             f"0 … {nt - 1}, but node {row} of item {int(item[row])} does not fit: {z[(~ok).nonzero()[0][0], row].tolist()}."
         )
-
-
-def _without_crossed(w: TreePotentials, z: Tensor, item: Tensor, total: Tensor) -> Tensor:
-    if w.brackets is None:
-        return total
-    for n, a, b in w.brackets.tolist():
-        start, stop = z[:, item == n, 0], z[:, item == n, 1]
-        crosses = ((start < a) & (a < stop) & (stop < b)) | ((a < start) & (start < b) & (b < stop))
-        mine = torch.arange(len(w), device=z.device) == n
-        total = torch.where(crosses.any(1)[:, None] & mine, -INF, total)
-    return total
 
 
 class TreeDraws(Posterior):

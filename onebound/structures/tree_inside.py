@@ -73,7 +73,7 @@ def tables(w: TreePotentials) -> Tables:
         flat(right, (2, 0, 1), (p, nt * nt)),
         flat(pair, (1, 2, 0), (p * p, nt)),
         words[spans.word],
-        spans.allowed(w.brackets),
+        spans.allowed(w.allowed),
         scale,
         ~torch.stack([_lost(*pair) for pair in ((words, w.words), (rules, w.binary), (roots, root))]).any(),
     )

@@ -249,20 +249,18 @@ def _numbers(w: TreePotentials) -> tuple[Any, Tensor, Any, Any, Any]:
 
 
 def allowed_spans(w: TreePotentials) -> tuple[Any, Any]:
-    """Spans that cross no bracket, [start, width] of each sentence, one behind the other, and where each begins."""
+    """Spans that may be nodes, [start, width] of each sentence, one behind the other, and where each begins."""
     n = w.lengths.numpy()
     size = n * (n + 1)
     at = np.cumsum(size) - size
-    if w.brackets is None or not len(w.brackets):
+    if w.allowed is None:
         return np.zeros(0, np.bool_), at
-    found = np.ones(int(size.sum()), np.bool_)
-    for item in np.unique(w.brackets[:, 0].numpy()):
-        length = int(n[item])
-        start, width = np.arange(length)[:, None, None], np.arange(length + 1)[:, None]
-        stop = start + width
-        _, a, b = w.brackets[w.brackets[:, 0] == item].numpy().T
-        crosses = ((start < a) & (a < stop) & (stop < b)) | ((a < start) & (start < b) & (b < stop))
-        found[at[item] : at[item] + size[item]] = ~crosses.any(-1).reshape(-1)
+    found, allowed, ends = np.ones(int(size.sum()), np.bool_), w.allowed.cpu().numpy(), w.ends.tolist()
+    for item, length in enumerate(n.tolist()):
+        start, width = np.arange(length)[:, None], np.arange(1, length + 1)
+        stop = np.minimum(start + width, length)
+        here = found[at[item] : at[item] + size[item]].reshape(length, length + 1)
+        here[:, 1:] = allowed[ends[item] + stop - 1, width - 1]
     return found, at
 
 

@@ -20,14 +20,15 @@ class TreePotentials:
     Symbols are numbered with the NT nonterminals first and the P preterminals behind them, S = NT + P; a preterminal makes
     one word, a nonterminal two symbols. `root` (S,) or (N, S). `binary` (NT, S, S), shared, or (N, NT, S, S). `words` (R, P):
     the rows of all sentences one below the other, R = Σ lengths. `lengths` (N,) int64; a sentence without words has no tree.
-    `brackets` (B, 3) int64 or None: item, start, stop of spans that no span of a tree may cross; words start ≤ t < stop.
+    `allowed` (R, ≥ longest) boolean or None: whether the d words that end with that row's may be a node of a tree, in column
+    d − 1; see `spans_beside`.
     """
 
     root: Tensor
     binary: Tensor
     words: Tensor
     lengths: Tensor
-    brackets: Tensor | None = None
+    allowed: Tensor | None = None
 
     def __post_init__(self) -> None:
         s, nt = self.binary.shape[-1], self.binary.shape[-3] if self.binary.ndim > 2 else -1
@@ -43,13 +44,12 @@ class TreePotentials:
                     f"TreePotentials: {name} must be {' or '.join(map(str, shapes))} for {n} sentences and {p} preterminals, "
                     f"got {tuple(value.shape)}."
                 )
-        if self.brackets is not None and len(self.brackets):
-            item, start, stop = self.brackets.T
-            fits = (item >= 0) & (item < n) & (start >= 0) & (start < stop)
-            fits &= stop <= self.lengths[item.clamp(0, max(n - 1, 0))]
-            if not bool(fits.all()):
-                worst = self.brackets[int((~fits).nonzero()[0])].tolist()
-                raise InputError(f"TreePotentials: a bracket is item, start, stop inside its sentence, got {worst}.")
+        longest = int(self.lengths.max()) if n else 0
+        if self.allowed is not None and (len(self.allowed) != len(self.words) or self.allowed.shape[1] < longest):
+            raise InputError(
+                f"TreePotentials: allowed must be ({len(self.words)}, {longest} or more), a row for each word and a column for "
+                f"each width, got {tuple(self.allowed.shape)}."
+            )
 
     def __len__(self) -> int:
         """N."""
@@ -96,17 +96,18 @@ class TreePotentials:
     def select(self, index: slice | Tensor) -> TreePotentials:
         """Those of the sentences in `index`."""
         numbers = torch.arange(len(self), device=self.lengths.device)[index]
+        rows = rows_of(self.lengths, index)
         return TreePotentials(
             self.root if self.root.ndim == 1 else self.root[numbers],
             self.binary if self.binary.ndim == 3 else self.binary[numbers],
-            self.words[rows_of(self.lengths, index)],
+            self.words[rows],
             self.lengths[numbers],
-            None if self.brackets is None else _renumbered(self.brackets, numbers),
+            None if self.allowed is None else self.allowed[rows],
         )
 
-    def bracketed(self, brackets: Tensor | None) -> TreePotentials:
-        """The same under other brackets."""
-        return replace(self, brackets=brackets)
+    def allowing(self, allowed: Tensor | None) -> TreePotentials:
+        """The same where other spans are allowed."""
+        return replace(self, allowed=allowed)
 
     @property
     def nodes(self) -> Tensor:
@@ -114,17 +115,25 @@ class TreePotentials:
         return (2 * self.lengths - 1).clamp_min(0)
 
 
-def _renumbered(brackets: Tensor, numbers: Tensor) -> Tensor:
-    """Those of the items in `numbers`, which may hold an item more than once."""
-    found = [
-        torch.cat([torch.full_like(mine[:, :1], new), mine[:, 1:]], 1)
-        for new, old in enumerate(numbers.tolist())
-        if len(mine := brackets[brackets[:, 0] == old])
-    ]
-    return torch.cat(found) if found else brackets[:0]
+def spans_beside(brackets: Sequence[Sequence[tuple[int, int]]], lengths: Sequence[int]) -> Tensor:
+    """The spans that cross no bracket: `allowed` for a list of brackets (start, stop) of each sentence, start ≤ t < stop.
 
-
-def bracket_rows(brackets: Sequence[Sequence[tuple[int, int]]]) -> Tensor:
-    """Rows item, start, stop from a list of (start, stop) for each sentence.  (B, 3)"""
-    rows = [(n, start, stop) for n, spans in enumerate(brackets) for start, stop in spans]
-    return torch.tensor(rows, dtype=torch.int64).reshape(-1, 3)
+    >>> spans_beside([[(1, 3)]], [3]).int().tolist()  # of three words only the first two are no phrase
+    [[1, 1, 1], [1, 0, 1], [1, 1, 1]]
+    """
+    if len(brackets) != len(lengths):
+        raise InputError(f"spans_beside: expected brackets for each of {len(lengths)} sentences, got {len(brackets)}.")
+    longest, found = max(lengths, default=0), []
+    width = torch.arange(1, longest + 1)
+    for n, (spans, length) in enumerate(zip(brackets, lengths, strict=True)):
+        here = torch.ones(length, longest, dtype=torch.bool)
+        for a, b in spans:
+            if not 0 <= a < b <= length:
+                raise InputError(
+                    f"spans_beside: a bracket is (start, stop) with 0 ≤ start < stop ≤ {length}, got {(a, b)} in sentence {n}."
+                )
+            stop = torch.arange(1, length + 1)[:, None]
+            start = stop - width
+            here &= ~(((start < a) & (a < stop) & (stop < b)) | ((a < start) & (start < b) & (b < stop)))
+        found.append(here)
+    return torch.cat(found) if found else torch.ones(0, 0, dtype=torch.bool)

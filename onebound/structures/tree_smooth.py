@@ -85,7 +85,6 @@ def _log_inside(w: TreePotentials, extra: Tensor | None = None) -> tuple[Tensor,
     """ln Z of a single item, and ln inside by width (n − d + 1, NT), words at 1; `extra` is added to spans' [start, width]."""
     root, binary, words = (x.double() for x in w.parts)
     root, binary = root if root.ndim == 1 else root[0], binary if binary.ndim == 3 else binary[0]
-    brackets = [] if w.brackets is None else w.brackets[:, 1:].tolist()
     n, nt = len(words), len(binary)
     chart = {1: words} if n else {}
     if n < 2:
@@ -105,6 +104,5 @@ def _log_inside(w: TreePotentials, extra: Tensor | None = None) -> tuple[Tensor,
         here = logsumexp(torch.stack(terms), 0)
         if extra is not None:
             here = here + extra[:m, d]
-        crossed = [any(a < i < b < i + d or i < a < i + d < b for a, b in brackets) for i in range(m)]
-        chart[d] = here.masked_fill(torch.tensor(crossed, device=here.device)[:, None], -INF)
+        chart[d] = here if w.allowed is None else here.masked_fill(~w.allowed[d - 1 :, d - 1 : d], -INF)
     return logsumexp(root[:nt] + chart[n][0]), chart

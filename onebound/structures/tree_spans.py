@@ -70,19 +70,12 @@ class Spans:
         """The rows of the words of the sentence of rank s, in their order."""
         return self.first_of[1 : int(self.sorted[s]) + 1] + s
 
-    def allowed(self, brackets: Tensor | None) -> Tensor | None:
-        """Spans that cross no bracket, as a chart; None where there are no brackets.  (R, columns) boolean"""
-        if brackets is None or not len(brackets):
+    def allowed(self, allowed: Tensor | None) -> Tensor | None:
+        """Of words' rows and widths as a chart.  (R, columns) boolean"""
+        if allowed is None:
             return None
         found = torch.ones(self.rows, self.columns, dtype=torch.bool, device=self.device)
-        width = torch.arange(self.columns, device=self.device)
-        for s, n in enumerate(self.order.tolist()):
-            mine = brackets[brackets[:, 0] == n]
-            if len(mine):
-                stop = torch.arange(1, int(self.sorted[s]) + 1, device=self.device)[:, None, None]
-                start, a, b = stop - width[:, None], mine[:, 1], mine[:, 2]
-                crosses = ((start < a) & (a < stop) & (stop < b)) | ((a < start) & (start < b) & (b < stop))
-                found[self.rows_of(s)] = ~crosses.any(-1)
+        found[:, 1:] = allowed[self.word, : self.longest]
         return found
 
 

@@ -20,7 +20,7 @@ from onebound.structures import (
     tree_outside,
     tree_passes,
 )
-from onebound.structures.tree_potentials import bracket_rows
+from onebound.structures.tree_potentials import spans_beside
 from onebound.structures.tree_smooth import log_space, smooth
 
 INF = math.inf
@@ -39,7 +39,7 @@ def potentials(
     seed: int = 0,
     nt: int = NT,
     p: int = P,
-    brackets: Tensor | None = None,
+    brackets: list[list[tuple[int, int]]] | None = None,
     dtype: torch.dtype = torch.float64,
 ) -> TreePotentials:
     """Random potentials, a share `forbid` of them −inf; with `own` rules and roots of each sentence."""
@@ -49,7 +49,9 @@ def potentials(
     for shape in ([*lead, nt + p], [*lead, nt, nt + p, nt + p], [sum(lengths), p]):
         x = sd * torch.randn(shape, generator=g, dtype=torch.float64)
         parts.append(x.masked_fill(torch.rand(x.shape, generator=g) < forbid, -INF).to(dtype))
-    return TreePotentials(*parts, torch.tensor(lengths, dtype=torch.int64), brackets)
+    return TreePotentials(
+        *parts, torch.tensor(lengths, dtype=torch.int64), spans_beside(brackets, lengths) if brackets else None
+    )
 
 
 @cache
@@ -77,9 +79,8 @@ def score(w: TreePotentials, n: int, nodes: tuple[tuple[int, int, int], ...]) ->
         else:
             k = nodes[at + 1][1]
             total += float(binary[a, by_span[i, k], by_span[k, j]])
-    for item, a, b in [] if w.brackets is None else w.brackets.tolist():
-        if item == n and any(i < a < j < b or a < i < b < j for i, j, _ in nodes):
-            return -INF
+    if w.allowed is not None and not all(bool(w.allowed[int(w.ends[n]) + j - 1, j - i - 1]) for i, j, _ in nodes):
+        return -INF
     return total
 
 
@@ -103,7 +104,7 @@ CASES = [
     )
     for own in (False, True)
     for forbid in (0.0, 0.3)
-    for b in (None, bracket_rows([[(1, 3)], [(0, 1)], [], [], [(0, 2), (1, 2)]]))
+    for b in (None, [[(1, 3)], [(0, 1)], [], [], [(0, 2), (1, 2)]])
 ]
 
 
@@ -252,7 +253,7 @@ def test_derivatives(own: bool, forbid: float) -> None:
 @pytest.mark.parametrize("lengths", [[5, 1, 7, 2, 0, 7], [6, 6, 6], [0, 0], []])
 @pytest.mark.parametrize("own", [False, True])
 def test_the_recursion_in_torch_and_the_kernel_agree(lengths: list[int], own: bool) -> None:
-    b = bracket_rows([[(0, 2)], [], [(2, 5), (3, 5)]]) if len(lengths) > 2 and lengths[2] > 4 else None
+    b = [[(0, 2)], [], [(2, 5), (3, 5)], [], [], []] if len(lengths) > 2 and lengths[2] > 4 else None
     w = potentials(lengths, own=own, forbid=0.1, nt=3, p=4, seed=6, brackets=b)
     weights = torch.rand(len(lengths), dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     kernel, batched = tree_passes._Compiled(w), tree_passes._Batched(w)
@@ -356,7 +357,7 @@ def test_rules_of_each_sentence_that_are_alike_are_shared_rules() -> None:
 
 
 def test_selecting_keeps_an_item_with_its_brackets() -> None:
-    w = potentials(brackets=bracket_rows([[(1, 3)], [], [], [(0, 2)], [(1, 3)]]))
+    w = potentials(brackets=[[(1, 3)], [], [], [(0, 2)], [(1, 3)]])
     q = DenseTree(w)
     for index in (torch.tensor([4, 0, 0]), slice(1, 4)):
         torch.testing.assert_close(q.select(index).log_partition, q.log_partition[index], **EXACT)
@@ -366,25 +367,31 @@ def test_what_no_tree_can_make_is_told_and_touches_no_neighbour() -> None:
     w = potentials([3, 4, 0, 3], seed=11)
     words = w.words.clone()
     words[1] = -INF
-    brackets = bracket_rows([[], [(0, 2), (1, 3)], [], []])
-    q = DenseTree(TreePotentials(w.root, w.binary, words, w.lengths, brackets))
+    brackets = [[], [(0, 2), (1, 3)], [], []]
+    q = DenseTree(TreePotentials(w.root, w.binary, words, w.lengths, spans_beside(brackets, [3, 4, 0, 3])))
     assert q.infeasible.tolist() == [True, True, True, False]
-    assert q.why_infeasible(1) == ": its brackets leave no tree"
+    assert q.why_infeasible(1) == ": the spans that are allowed leave no tree"
     blocked = w.binary.clone()
     blocked[:, NT:, NT:] = -INF
     assert DenseTree(w.with_parts((w.root, blocked, w.words))).why_infeasible(1) == ": no tree covers all its words"
     assert q.why_infeasible(0) == ": nothing makes its word 2"
     assert q.why_infeasible(2) == ": it has no words"
     leaves = [x.clone().requires_grad_() for x in (w.root, w.binary, words)]
-    found = DenseTree(TreePotentials(*leaves, w.lengths, brackets))
+    found = DenseTree(TreePotentials(*leaves, w.lengths, spans_beside(brackets, [3, 4, 0, 3])))
     found.log_partition[3].backward()
-    alone = DenseTree(TreePotentials(w.root, w.binary, words, w.lengths, brackets).select(torch.tensor([3])))
+    alone = DenseTree(
+        TreePotentials(w.root, w.binary, words, w.lengths, spans_beside(brackets, [3, 4, 0, 3])).select(
+            torch.tensor([3])
+        )
+    )
     torch.testing.assert_close(leaves[1].grad, alone.marginals.binary, **EXACT)
     assert not leaves[2].grad[:7].any()
     assert not q.entropy[:3].any()
     assert bool((q.span_posteriors[0] == 0).all())
     all_of_them = [x.clone().requires_grad_() for x in (w.root, w.binary, words)]
-    DenseTree(TreePotentials(*all_of_them, w.lengths, brackets)).log_partition.sum().backward()
+    DenseTree(
+        TreePotentials(*all_of_them, w.lengths, spans_beside(brackets, [3, 4, 0, 3]))
+    ).log_partition.sum().backward()
     assert all(bool(x.grad.isfinite().all()) for x in all_of_them)
 
 
@@ -394,8 +401,10 @@ def test_wrong_input_is_refused_in_words() -> None:
         TreePotentials(w.root, w.binary[:, :, :3], w.words, w.lengths)
     with pytest.raises(InputError, match=r"words must be \(5, 2\)"):
         TreePotentials(w.root, w.binary, w.words[:4], w.lengths)
-    with pytest.raises(InputError, match=r"inside its sentence, got \[1, 0, 3\]"):
-        w.bracketed(torch.tensor([[0, 0, 2], [1, 0, 3]]))
+    with pytest.raises(InputError, match=r"stop ≤ 2, got \(0, 3\) in sentence 1"):
+        spans_beside([[(0, 2)], [(0, 3)]], [3, 2])
+    with pytest.raises(InputError, match=r"allowed must be \(5, 3 or more\)"):
+        w.allowing(torch.ones(5, 2, dtype=torch.bool))
     words = w.words.index_put((torch.tensor(2), torch.tensor(1)), w.words.new_tensor(math.nan))
     with pytest.raises(NonFinite, match=r"words must be finite or −inf, got nan at index \[2, 1\]"):
         _ = DenseTree(w.with_parts((w.root, w.binary, words))).log_partition
