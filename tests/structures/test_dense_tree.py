@@ -254,6 +254,7 @@ def test_derivatives(own: bool, forbid: float) -> None:
 @pytest.mark.parametrize("own", [False, True])
 def test_the_recursion_in_torch_and_the_kernel_agree(lengths: list[int], own: bool) -> None:
     b = [[(0, 2)], [], [(2, 5), (3, 5)], [], [], []] if len(lengths) > 2 and lengths[2] > 4 else None
+    b = b and b[: len(lengths)]
     w = potentials(lengths, own=own, forbid=0.1, nt=3, p=4, seed=6, brackets=b)
     weights = torch.rand(len(lengths), dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     kernel, batched = tree_passes._Compiled(w), tree_passes._Batched(w)
