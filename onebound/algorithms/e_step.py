@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from onebound.errors import InputError, did_you_mean, whole_number
-from onebound.numerics import weighted
+from onebound.numerics import INF, weighted
 from onebound.observations import Observations
 from onebound.structures import Structure
 
@@ -59,6 +59,13 @@ class Exact(EStep):
     def __call__(self, obs: Observations, exact: Structure, generator: torch.Generator | None) -> Structure:
         """The exact posterior itself."""
         return exact
+
+    def surrogate(self, q: Structure, log_potentials: Tensor, generator: torch.Generator | None) -> Tensor:
+        """As of any q, or ln Z, which has the same gradient there (Fisher's identity) where that is cheaper.  (N,)"""
+        if not q.costly_expectations:
+            return super().surrogate(q, log_potentials, generator)
+        found = type(q)(log_potentials).log_partition
+        return torch.where(found == -INF, 0.0, found)
 
     def describe(self) -> str:
         return "exact posterior"

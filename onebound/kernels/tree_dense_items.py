@@ -81,7 +81,7 @@ def _room(data: Sentences, longest: int) -> Any:
     )
 
 
-@njit(nogil=True, error_model="numpy")
+@njit(nogil=True, error_model="numpy", cache=True)
 def insides(
     data: Sentences, which: Any, charts: Charts, longest: int, log_z: Any, at_top: Any, whole: Any, reach: float
 ) -> None:
@@ -113,7 +113,7 @@ def insides(
         whole[i] = kept or min(float(made), total) * reach > 1
 
 
-@njit(nogil=True, error_model="numpy")
+@njit(nogil=True, error_model="numpy", cache=True)
 def outsides(
     data: Sentences,
     which: Any,
@@ -160,7 +160,7 @@ def outsides(
         )
 
 
-@njit(nogil=True, error_model="numpy")
+@njit(nogil=True, error_model="numpy", cache=True)
 def lay_out(numbers: Any, logarithms: Any, rules: Rules, least: Any, first: int, last: int) -> None:
     """Numbers (G, NT, S, S) of rows first … last − 1 of G · NT into the tables; least[row] (G · NT,) of those above 0.
 
@@ -191,7 +191,7 @@ def lay_out(numbers: Any, logarithms: Any, rules: Rules, least: Any, first: int,
                 rules.pair[g, a, b * p + c] = numbers[g, a, nt + b, nt + c]
 
 
-@njit(nogil=True, error_model="numpy")
+@njit(nogil=True, error_model="numpy", cache=True)
 def gather(sums: Sums, slots: int, numbers: Any, found: Any, first: int, last: int) -> None:
     """found = numbers · what was taken from them (G, NT, S, S), slots of shared rules added up in their order."""
     _, nt, s, _ = numbers.shape

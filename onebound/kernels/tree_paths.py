@@ -41,7 +41,7 @@ def _best_pair(rules: Any, a: int, pairs: Any, nt: int) -> float:
     return best
 
 
-@njit(nogil=True, error_model="numpy")
+@njit(nogil=True, error_model="numpy", cache=True)
 def best_chart(rules: Any, words: Any, allowed: Any, chart: Any) -> None:
     """chart[start, width, A] = the score of the best tree over that span.  rules (NT, S, S), words (n, P), (n, n + 1, S)
 
@@ -99,7 +99,7 @@ def _chosen(rules: Any, chart: Any, i: int, d: int, a: int, u: float, log_total:
     return found
 
 
-@njit(nogil=True, error_model="numpy")
+@njit(nogil=True, error_model="numpy", cache=True)
 def tree(rules: Any, root: Any, chart: Any, uniforms: Any, nodes: Any) -> bool:
     """One tree as nodes start, stop, symbol in preorder (2 n − 1, 3): the best for uniforms (0,), else drawn by (2 n,).
 
@@ -143,7 +143,7 @@ def tree(rules: Any, root: Any, chart: Any, uniforms: Any, nodes: Any) -> bool:
     return True
 
 
-@njit(nogil=True, error_model="numpy")
+@njit(nogil=True, error_model="numpy", cache=True)
 def most_gain(gain: Any, split: Any) -> float:
     """The largest Σ gain[start, width] over the spans of a binary bracketing of (n,) words; split[start, width] (n, n + 1).
 

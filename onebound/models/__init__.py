@@ -27,13 +27,16 @@ _HOME = {
     "Latent": "base",
     "Mixture": "mixture",
     "Model": "base",
+    "NeuralPCFG": "pcfg",
     "NeuralTransition": "transitions",
+    "PCFG": "pcfg",
     "ProbabilisticPCA": "factor_analysis",
 }
 
 __all__ = [
     "CTC",
     "HMM",
+    "PCFG",
     "DeepGaussian",
     "FactorAnalysis",
     "Filter",
@@ -41,6 +44,7 @@ __all__ = [
     "Latent",
     "Mixture",
     "Model",
+    "NeuralPCFG",
     "NeuralTransition",
     "ProbabilisticPCA",
 ]

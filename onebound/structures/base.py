@@ -45,6 +45,9 @@ class Structure(Posterior):
     """
 
     has_points: ClassVar[bool] = True
+    costly_expectations: ClassVar[bool] = (
+        False  # of other potentials: several passes, where ln Z and its gradient are one each
+    )
 
     def __init__(self, log_potentials: Any) -> None:
         self.log_potentials = log_potentials

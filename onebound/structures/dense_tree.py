@@ -35,6 +35,7 @@ class DenseTree(Structure):
     (5.0, 5.0)
     """
 
+    costly_expectations = True
     log_potentials: TreePotentials
 
     @property
