@@ -12,7 +12,7 @@ from torch import Tensor
 
 import onebound as ob
 from onebound.emissions import Dirichlet
-from onebound.errors import Infeasible, InputError, Unsupported
+from onebound.errors import Infeasible, InputError, NoClosedForm
 from onebound.models import PCFG, NeuralPCFG
 from onebound.structures import DenseTree
 from onebound.structures.tree_potentials import spans_beside
@@ -144,7 +144,7 @@ def test_eg_climbs_a_neural_grammar_and_em_is_refused() -> None:
     values = [r.bound for r in fit.trace if r.bound is not None]
     assert values[-1] > values[0] + 0.5
     assert fit.gap == 0
-    with pytest.raises(Unsupported, match="no closed form"):
+    with pytest.raises(NoClosedForm, match="no closed form"):
         ob.fit(m, SENTENCES, ob.EM())
     same = NeuralPCFG(2, 3, 4, size=8)
     ob.fit(same, SENTENCES, ob.EG(), max_iter=30, batch_size=5, generator=torch.Generator().manual_seed(0))
