@@ -67,8 +67,8 @@ def command(file: str, data: str, output: str | None, report: str | None, as_jso
     if opened.about["model"] in OF_RECORDINGS:
         from onebound.cli.fit import refuse_given
 
-        refuse_given("ctc", *how, "report", "algorithm")
-        continue_recogniser(opened, data, checkpoint, every, output, as_json, seed=seed, **climb)
+        refuse_given("ctc", *how, "algorithm")
+        continue_recogniser(opened, data, checkpoint, every, output, report, as_json, seed=seed, **climb)
         return
     from onebound.cli.running import checkpoint_of, continuing, finish, run
 

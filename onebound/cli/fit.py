@@ -74,7 +74,7 @@ def command(
     if model in OF_RECORDINGS:
         from onebound.cli.recordings import fit_recogniser
 
-        fit_recogniser(model, data, output, as_json, how | {"algorithm": algorithm})
+        fit_recogniser(model, data, output, report, as_json, how | {"algorithm": algorithm})
         return
     refuse_given(model, "heldout", "units")
     del how["heldout"], how["units"]

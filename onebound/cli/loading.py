@@ -79,7 +79,7 @@ def entry_named(name: str) -> Any:
     check_model_name(name)
     if name in OF_RECORDINGS:
         raise InputError(
-            f"{name} is of recordings, not of a table: onebound fit, show, score, decode and align take it."
+            f"{name} is of recordings, not of a table: onebound fit, show, score, decode, align and report take it."
         )
     if name not in REGISTRY:
         raise InputError(

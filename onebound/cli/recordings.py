@@ -34,15 +34,17 @@ def is_recogniser(path: str) -> bool:
     return open_model_file(path).about["model"] in OF_RECORDINGS
 
 
-def fit_recogniser(name: str, data: str, output: str | None, as_json: bool, how: dict[str, Any]) -> None:
+def fit_recogniser(
+    name: str, data: str, output: str | None, report: str | None, as_json: bool, how: dict[str, Any]
+) -> None:
     """Fit a CTC model to a list of recordings, telling L and the label error rate after each pass."""
     from onebound.cli.fit import refuse_given
 
-    refuse_given(name, *(option for option in how if option not in TAKEN and option != "algorithm"), "report")
+    refuse_given(name, *(option for option in how if option not in TAKEN and option != "algorithm"))
     if how["algorithm"] not in ("auto", "eg"):
         raise InputError(f"{name}: a network has no closed form; it takes --algorithm eg, got {how['algorithm']}.")
     check_data(data)
-    check_outputs(data, {"--output": output, "--checkpoint": how["checkpoint"]})
+    check_outputs(data, {"--output": output, "--checkpoint": how["checkpoint"], "--report": report})
     hidden = how["hidden"] or (96,)
     if len(hidden) != 1:
         raise InputError(f"{name}: --hidden is the units of its one recurrent layer, one number, got {len(hidden)}.")
@@ -92,7 +94,8 @@ def fit_recogniser(name: str, data: str, output: str | None, as_json: bool, how:
         ob.fit, model, recordings.observations(alphabet), chosen, generator=generator, checkpoint=keep, **climb
     )
     go_on = continuing(how["checkpoint"], data, output)
-    _climb(fit, model, alphabet, heldout, Path(data).name, go_on, output, as_json, climb)
+    shown = (recordings, Path(data).name) if heldout is None else (heldout, Path(how["heldout"]).name)
+    _climb(fit, model, alphabet, heldout, Path(data).name, go_on, output, as_json, climb, report, shown)
 
 
 def continue_recogniser(
@@ -101,6 +104,7 @@ def continue_recogniser(
     checkpoint: str | None,
     every: float | None,
     output: str | None,
+    report: str | None,
     as_json: bool,
     **climb: Any,
 ) -> None:
@@ -125,7 +129,8 @@ def continue_recogniser(
         generator = torch.Generator().manual_seed(seed)
         fit = partial(ob.fit, model, observations, generator=generator, checkpoint=keep, **given)
     go_on = continuing(checkpoint, data, output)
-    _climb(fit, model, alphabet, heldout, Path(data).name, go_on, output, as_json, given)
+    shown = (recordings, Path(data).name) if heldout is None else (heldout, Path(str(path)).name)
+    _climb(fit, model, alphabet, heldout, Path(data).name, go_on, output, as_json, given, report, shown)
 
 
 def _climb(
@@ -138,8 +143,10 @@ def _climb(
     output: str | None,
     as_json: bool,
     limits: Mapping[str, Any],
+    report: str | None,
+    shown: tuple[Any, str],
 ) -> None:
-    """Fit, telling L and the label error rate after each pass; save and tell."""
+    """Fit, telling L and the label error rate after each pass; save and tell. A report shows the recordings `shown`."""
     from onebound.algorithms.plan import SEQUENCE_PASSES
     from onebound.cli.running import run
 
@@ -164,6 +171,8 @@ def _climb(
         import onebound as ob
 
         ob.save(fitted.model, output)
+    if report is not None:
+        _write_page(report, fitted.model, alphabet, shown)
     if as_json:
         print_json(fit_as_dict("ctc", fitted) | passes | judged)
         return
@@ -171,6 +180,32 @@ def _climb(
 
     _show(f"{model.title()}, {name}", [*_fit_facts(fitted.model.about["fit"]), *_judged_facts(judged)])
     say(f"Saved to {output}" if output else "Nothing was saved; give -o FILE to keep the model.")
+    if report is not None:
+        say(f"Wrote {report}, a page for a browser.")
+
+
+def _write_page(path: str, model: Any, alphabet: Any, shown: tuple[Any, str] | None) -> None:
+    """The page about a recogniser, with recordings if there are any."""
+    from onebound.report.recordings import Heard, write_recogniser
+
+    about = model.about
+    hop = 1.0 if about["features"] is None else about["features"]["hop"]
+    heard = None if shown is None else Heard(model, alphabet, shown[0], _seconds_per_frame(model), hop, shown[1])
+    subtitle = f"{about['model']} fitted to {about['data']}"
+    write_recogniser(
+        path, model, about.get("fit"), heard, subtitle if shown is None else f"{subtitle}, with {shown[1]}"
+    )
+
+
+def report_recogniser(file: str, data: str | None, page: str) -> None:
+    """A page about a saved recogniser, with the recordings in `data`."""
+    if data is None:
+        _write_page(page, load_saved(file), None, None)
+        return
+    from onebound.data.recordings import has_texts
+
+    model, alphabet, recordings = _both(file, data, need_text=has_texts(data))
+    _write_page(page, model, alphabet, (recordings, Path(data).name))
 
 
 def show_recogniser(file: str, as_json: bool) -> None:

@@ -6,7 +6,7 @@ import click
 
 from onebound.cli.command import Command
 from onebound.cli.files import check_data
-from onebound.cli.options import FILE, NEW_DATA
+from onebound.cli.options import FILE, NEW_DATA, OF_RECORDINGS
 from onebound.cli.writing import check_writable
 from onebound.errors import InputError
 
@@ -32,7 +32,15 @@ def command(file: str, data: str | None, output: str, **how: Any) -> None:
     from onebound.cli.saved import load_both, load_saved, open_model_file
 
     about = open_model_file(file).about
-    entry_named(about["model"])  # which of a recogniser says what there is instead
+    if about["model"] in OF_RECORDINGS:
+        from onebound.cli.fit import refuse_given
+        from onebound.cli.recordings import report_recogniser
+
+        refuse_given("ctc", *how)
+        report_recogniser(file, data, str(page))
+        click.echo(f"Wrote {page}, a page for a browser.")
+        return
+    entry_named(about["model"])
     if how["label"] is not None:
         _check_label(file, about["model"], data)
     task = None if data is None else load_both(file, data, **how)

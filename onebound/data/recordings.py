@@ -113,6 +113,11 @@ def first_rate(path: str | os.PathLike[str], audio: str = "audio") -> int | None
     return None if file.suffix == ".npy" else read_audio(file)[1]
 
 
+def has_texts(path: str | os.PathLike[str], text: str = "text") -> bool:
+    """Whether a list says what is said."""
+    return text in _rows(path, "audio", None)[0]
+
+
 def errors(wanted: Sequence[int], got: Sequence[int]) -> int:
     """The edit distance of two label sequences: how many have to be put in, taken out or changed.
 
@@ -126,6 +131,33 @@ def errors(wanted: Sequence[int], got: Sequence[int]) -> int:
         down = np.concatenate([row[:1] + 1, np.minimum(row[1:] + 1, row[:-1] + (b != int(label)))])
         row = np.minimum.accumulate(down - steps) + steps  # taken out, one after the other
     return int(row[-1])
+
+
+def edits(wanted: Sequence[int], got: Sequence[int]) -> list[tuple[int | None, int | None]]:
+    """Pairs of a label that was wanted and what is there in its place, None where one was put in or left out: fewest changes.
+
+    >>> edits([1, 2, 3], [1, 3, 4])
+    [(1, 1), (2, None), (3, 3), (None, 4)]
+    """
+    n, m = len(wanted), len(got)
+    cost = [[max(i, j) if not i * j else 0 for j in range(m + 1)] for i in range(n + 1)]
+    for i in range(1, n + 1):
+        for j in range(1, m + 1):
+            change = cost[i - 1][j - 1] + (wanted[i - 1] != got[j - 1])
+            cost[i][j] = min(change, cost[i - 1][j] + 1, cost[i][j - 1] + 1)
+    pairs: list[tuple[int | None, int | None]] = []
+    i, j = n, m
+    while i or j:
+        if i and j and cost[i][j] == cost[i - 1][j - 1] + (wanted[i - 1] != got[j - 1]):
+            i, j = i - 1, j - 1
+            pairs.append((wanted[i], got[j]))
+        elif i and cost[i][j] == cost[i - 1][j] + 1:
+            i -= 1
+            pairs.append((wanted[i], None))
+        else:
+            j -= 1
+            pairs.append((None, got[j]))
+    return pairs[::-1]
 
 
 def _rows(path: str | os.PathLike[str], audio: str, text: str | None) -> list[dict[str, str]]:

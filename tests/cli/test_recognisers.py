@@ -166,7 +166,7 @@ def test_wrong_lines_about_recordings(shell: Shell, folder: Path, model: str, fa
     (folder / "long.csv").write_text("audio,text\nheld0.npy," + "one " * 90 + "\n")
     for line, what in (
         (["fit", "ctc", train, "--states", "3"], "ctc does not take"),
-        (["fit", "ctc", train, "--report", "r.html"], "ctc does not take --report"),
+        (["fit", "ctc", train, "--report", "no/such/r.html"], "no/such"),
         (["fit", "ctc", train, "--algorithm", "em"], "no closed form"),
         (["fit", "ctc", train, "--hidden", "3,4"], "one number, got 2"),
         (["fit", "ctc", str(folder / "none.csv")], "none.csv: cannot be read"),
@@ -180,11 +180,11 @@ def test_wrong_lines_about_recordings(shell: Shell, folder: Path, model: str, fa
         (["decode", model, held, "--lengths", "3"], "does not take --lengths"),
         (["align", model, held, "-o", str(tmp_path / "x.txt")], ".ctm or .json"),
         (["align", model, str(folder / "bare.csv")], "no column 'text'"),
-        (["predict", model, held], "fit, show, score, decode and align take it"),
-        (["sample", model], "fit, show, score, decode and align take it"),
-        (["report", model], "fit, show, score, decode and align take it"),
-        (["compare", "ctc", held], "fit, show, score, decode and align take it"),
-        (["plan", "ctc"], "fit, show, score, decode and align take it"),
+        (["predict", model, held], "fit, show, score, decode, align and report take it"),
+        (["sample", model], "fit, show, score, decode, align and report take it"),
+        (["report", model, held, "--label", "x"], "does not take --label"),
+        (["compare", "ctc", held], "fit, show, score, decode, align and report take it"),
+        (["plan", "ctc"], "fit, show, score, decode, align and report take it"),
         (["continue", model, train, "--algorithm", "em"], "does not take --algorithm"),
     ):
         assert what in refused(shell(*line)), line
