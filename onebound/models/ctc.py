@@ -150,32 +150,57 @@ class CTC(Model):
 
     @torch.no_grad()
     def decode(
-        self, context: Any, *, beam: int = 1, language: LabelNGram | None = None, weight: float = 1.0, best: int = 1
+        self,
+        context: Any,
+        *,
+        beam: int = 1,
+        language: LabelNGram | None = None,
+        weight: float = 1.0,
+        best: int = 1,
+        log_priors: Any = None,
     ) -> list[list[Decoded]]:
         """The `best` label sequences of each item with their ln p(labels | x), best first.
 
         `context`: a list of frames (T, F), or Observations. `beam` 1: what is left of the best class of every frame; more:
         prefix beam search with so many prefixes, where `language`, an n-gram of labels, adds `weight` · ln p(labels).
+        `log_priors` (C,): taken from every frame's scores, ln p(class | x) − log_priors as hybrid systems have it, so that
+        what was rare in training is not rare here too; what is reported is then no probability, but the sum of these.
         """
         found = []
         for block in self._blocks(_several(context)):
             scores, sizes = self.scores(*block)
+            scores = self._less_priors(scores, log_priors)
             found += [decoded(one, self.blank, beam, language, weight, best) for one in scores.split(sizes.tolist())]
         return found
 
     @torch.no_grad()
-    def align(self, y: Any) -> list[Aligned]:
+    def align(self, y: Any, *, log_priors: Any = None) -> list[Aligned]:
         """Where each label is on the best path, with its confidence: the mean of p(label | x, labels) over its frames.
+
+        `log_priors` (C,): as in `decode`; taking some from the blank's scores makes labels longer.
 
         Frames are the network's. Items without a path raise Infeasible, as everywhere, or with `keep_infeasible` have no spans.
         """
         obs, found = self.observe(y), []
         for block in obs.blocks(self.block_rows):
             w = self.log_potentials(block)
+            w = w.with_scores(self._less_priors(w.scores, log_priors))
             self.require_feasible(Alignment(w), block)
             items = w.scores.split(w.frames.tolist())
             found += [aligned(items[n], w.labels_of(n), self.blank) for n in range(block.n_items)]
         return found
+
+    def _less_priors(self, scores: Tensor, log_priors: Any) -> Tensor:
+        """Scores (T, C) less (C,)."""
+        if log_priors is None:
+            return scores
+        given = torch.as_tensor(log_priors, dtype=scores.dtype)
+        if given.shape != (self.n_classes,) or not bool(given.isfinite().all()):
+            raise InputError(
+                f"CTC: log_priors must be {self.n_classes} finite numbers, one a class, got shape {tuple(given.shape)}"
+                f"{'' if bool(given.isfinite().all()) else ' with others'}."
+            )
+        return scores - given
 
     def _blocks(self, frames: list[Tensor]) -> list[tuple[Tensor, Tensor]]:
         """The items in order, about BLOCK_FRAMES frames at a time, one below the other, with their numbers of frames."""

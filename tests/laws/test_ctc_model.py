@@ -327,3 +327,26 @@ def test_bad_input_gets_one_line() -> None:
         LabelNGram([], order=9, n_classes=40)
     with pytest.raises(InputError, match="context_lengths"):
         ob.Observations.of([[0]], lengths=[1], context=x[0], context_lengths=[3])
+
+
+@torch.no_grad()
+def test_priors_are_taken_from_every_frame() -> None:
+    m, obs = model(), data()
+    frames = list(obs.context.split(obs.context_lengths.tolist()))
+    priors = torch.linspace(-2.0, 1.0, CLASSES, dtype=torch.float64)
+    for x, best in zip(frames, m.decode(frames, log_priors=priors), strict=True):
+        classes = (m.scores(x, torch.tensor([len(x)]))[0] - priors).argmax(-1)
+        merged = torch.unique_consecutive(classes)
+        assert best[0].labels.tolist() == merged[merged != BLANK].tolist()
+    same = m.align(obs, log_priors=torch.full((CLASSES,), 0.7))
+    assert all((a.start == b.start).all() for a, b in zip(m.align(obs), same, strict=True))
+    never = torch.zeros(CLASSES, dtype=torch.float64)
+    never[BLANK] = 50.0  # taken from the blank: labels fill all frames
+    filled = m.align(obs, log_priors=never)
+    assert all(
+        int((a.stop - a.start).sum()) >= int((b.stop - b.start).sum())
+        for a, b in zip(filled, m.align(obs), strict=True)
+    )
+    assert sum(int((a.stop - a.start).sum()) for a in filled) > sum(int((b.stop - b.start).sum()) for b in m.align(obs))
+    with pytest.raises(InputError, match="one a class, got shape"):
+        m.decode(frames, log_priors=[0.0])
