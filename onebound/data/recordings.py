@@ -136,8 +136,8 @@ def errors(wanted: Sequence[int], got: Sequence[int]) -> int:
 def edits(wanted: Sequence[int], got: Sequence[int]) -> list[tuple[int | None, int | None]]:
     """Pairs of a label that was wanted and what is there in its place, None where one was put in or left out: fewest changes.
 
-    >>> edits([1, 2, 3], [1, 3, 4])
-    [(1, 1), (2, None), (3, 3), (None, 4)]
+    >>> edits([1, 2, 3, 5], [1, 3, 4])
+    [(1, 1), (2, None), (3, 3), (5, 4)]
     """
     n, m = len(wanted), len(got)
     cost = [[max(i, j) if not i * j else 0 for j in range(m + 1)] for i in range(n + 1)]

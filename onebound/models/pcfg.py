@@ -214,7 +214,7 @@ class PCFG(TreeModel):
     """Tables of rules, fitted by EM. `prior`: a Dirichlet on the rules of every left side; zeros never come back.
 
     >>> PCFG(5, 8, 20).n_parameters()
-    1012
+    1004
     """
 
     def __init__(

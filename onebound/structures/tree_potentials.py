@@ -119,7 +119,7 @@ def spans_beside(brackets: Sequence[Sequence[tuple[int, int]]], lengths: Sequenc
     """The spans that cross no bracket: `allowed` for a list of brackets (start, stop) of each sentence, start ≤ t < stop.
 
     >>> spans_beside([[(1, 3)]], [3]).int().tolist()  # of three words only the first two are no phrase
-    [[1, 1, 1], [1, 0, 1], [1, 1, 1]]
+    [[1, 1, 1], [1, 0, 0], [1, 1, 1]]
     """
     if len(brackets) != len(lengths):
         raise InputError(f"spans_beside: expected brackets for each of {len(lengths)} sentences, got {len(brackets)}.")
