@@ -9,7 +9,7 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "onebound"
 
 LAYERS: list[set[str]] = [
-    {"errors", "numerics", "observations", "streamed", "statistics", "moments", "networks", "kernels"},
+    {"errors", "numerics", "observations", "streamed", "statistics", "moments", "networks", "trees", "kernels"},
     {"bound"},
     {"structures", "emissions"},
     {"models", "recognition"},

@@ -8,7 +8,9 @@ from onebound.structures.chain import Chain
 from onebound.structures.chain_potentials import ChainPotentials
 from onebound.structures.dense_tree import DenseTree
 from onebound.structures.gaussian import DiagonalGaussian, FullGaussian, Gaussian, Quadratic
+from onebound.structures.grammar import Grammar
 from onebound.structures.paths import Draws, Paths
+from onebound.structures.sparse_tree import GrammarPotentials, SparseTree
 from onebound.structures.tree_draws import TreeDraws
 from onebound.structures.tree_potentials import TreePotentials
 
@@ -23,9 +25,12 @@ __all__ = [
     "Draws",
     "FullGaussian",
     "Gaussian",
+    "Grammar",
+    "GrammarPotentials",
     "Paths",
     "Posterior",
     "Quadratic",
+    "SparseTree",
     "Structure",
     "TreeDraws",
     "TreePotentials",

@@ -1,0 +1,447 @@
+"""z is a derivation of a sentence under a grammar of any rules: long right sides, words among them, unary rules in cycles."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, NoReturn, Self
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.autograd import Function
+from torch.autograd.function import once_differentiable
+
+from onebound.errors import InputError, NonFinite, Unsupported, whole_number
+from onebound.kernels.threads import processors, run
+from onebound.numerics import INF, weighted
+from onebound.observations import rows_of
+from onebound.structures.base import Structure
+from onebound.structures.grammar import RADIUS, Grammar
+
+# Sentences are dealt out in so many hands, whose counts are added up in their order, whatever the threads are.
+HANDS = 8
+# Steps of a draw for every word: a derivation with unary rules in cycles may be long.
+STEPS = 64
+
+
+@dataclass(frozen=True)
+class GrammarPotentials:
+    """w(z) = Σ over uses of rules of `weights` (R,), the same for all of N sentences; −inf forbids.
+
+    `words` (Σ lengths,) are numbers of the grammar's words, −1 for one that it does not make; `lengths` (N,). `allowed`
+    (Σ lengths, ≥ longest) or None: as in `TreePotentials`.
+    """
+
+    grammar: Grammar
+    weights: Tensor
+    words: Tensor
+    lengths: Tensor
+    allowed: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        if self.weights.shape != (len(self.grammar),):
+            raise InputError(
+                f"GrammarPotentials: weights must be ({len(self.grammar)},), got {tuple(self.weights.shape)}."
+            )
+
+    def __len__(self) -> int:
+        """N."""
+        return len(self.lengths)
+
+    @property
+    def requires_grad(self) -> bool:
+        """Whether the weights do."""
+        return self.weights.requires_grad
+
+    def detach(self) -> GrammarPotentials:
+        """Held fixed."""
+        return replace(self, weights=self.weights.detach())
+
+    def select(self, index: slice | Tensor) -> GrammarPotentials:
+        """Those of the sentences in `index`."""
+        rows = rows_of(self.lengths, index)
+        allowed = None if self.allowed is None else self.allowed[rows]
+        return replace(self, words=self.words[rows], lengths=self.lengths[index], allowed=allowed)
+
+
+class SparseTree(Structure):
+    """N distributions over derivations, from `GrammarPotentials`. A derivation is rule numbers in preorder, a tensor each.
+
+    Marginals (R,) are expected uses of rules, summed over sentences; a unary rule in a cycle may be used more than once. First
+    order: ln Z has one derivative. Source: Stolcke 1995.
+
+    >>> from onebound.trees import Rule, Terminal
+    >>> g = Grammar([Rule("S", ("S", "S")), Rule("S", (Terminal("a"),))], "S")
+    >>> w = GrammarPotentials(g, torch.zeros(2, dtype=torch.float64), torch.zeros(4, dtype=torch.int64), torch.tensor([4]))
+    >>> round(float(SparseTree(w).log_partition.exp()), 9), SparseTree(w).marginals.round(decimals=9).tolist()
+    (5.0, [3.0, 4.0])
+    """
+
+    costly_expectations = True
+    log_potentials: GrammarPotentials
+
+    @property
+    def n_items(self) -> int:
+        """N, the sentences."""
+        return len(self.log_potentials)
+
+    @cached_property
+    def log_partition(self) -> Tensor:
+        """ln Z, nats; −inf where nothing derives a sentence; NonFinite where a weight is NaN or +inf.  (N,) float64"""
+        found: Tensor = _LogPartition.apply(self.log_potentials.weights, self)
+        return found
+
+    @cached_property
+    def _insides(self) -> _Insides:
+        return _Insides(self.log_potentials.detach())
+
+    def weighted_marginals(self, weights: Tensor) -> Tensor:
+        """Expected uses of every rule, those of each sentence times its weight (N,).  (R,) float64"""
+        return self._insides.uses(weights)
+
+    def summed(self, weights: Tensor) -> Tensor:
+        """`weighted_marginals`."""
+        return self.weighted_marginals(weights)
+
+    @property
+    def marginals(self) -> Tensor:
+        """Expected uses of every rule, summed over sentences.  (R,) float64"""
+        return self.weighted_marginals(torch.ones(self.n_items, dtype=torch.float64))
+
+    def uses_by_sentence(self) -> Tensor:
+        """Expected uses of every rule in each sentence.  (N, R) float64"""
+        found = torch.zeros(self.n_items, len(self.log_potentials.grammar), dtype=torch.float64)
+        self._insides.each_use(found.__setitem__)
+        return found
+
+    def expected(self, log_potentials: GrammarPotentials) -> Tensor:  # type: ignore[override]
+        """E of other weights over the derivation, with 0 · (−inf) = 0.  (N,) float64, held fixed"""
+        values, found = (
+            log_potentials.weights.detach().to(torch.float64),
+            torch.zeros(self.n_items, dtype=torch.float64),
+        )
+
+        def keep(n: int, used: Tensor) -> None:
+            found[n] = weighted(used, values).sum()
+
+        self._insides.each_use(keep)
+        return found
+
+    @cached_property
+    def entropy(self) -> Tensor:
+        """ln Z − ⟨expected uses, w⟩, nats.   Equation (1).  (N,) float64"""
+        w = self.log_potentials.detach()
+        found = torch.where(self.infeasible, 0.0, self.log_partition.detach()) - self.expected(w)
+        return found.clamp_min(0.0).masked_fill(self.infeasible, 0.0)
+
+    def log_prob(self, z: list[Tensor]) -> Tensor:  # type: ignore[override]
+        """ln q of one derivation a sentence, nats.  (N,)"""
+        w = self.log_potentials.weights
+        total = torch.stack([w[one].sum() for one in z]) if z else w.new_zeros(0)
+        return total - torch.where(self.infeasible, 0.0, self.log_partition)
+
+    @property
+    def argmax(self) -> list[Tensor]:  # type: ignore[override]
+        """The most probable derivation of each sentence; empty where there is none."""
+        from onebound.kernels.tree_sparse import BEST
+
+        return [found[0] for found in self._derivations(BEST, None)]
+
+    def sample(self, n: int, generator: torch.Generator | None = None) -> list[list[Tensor]]:  # type: ignore[override]
+        """n derivations of every sentence, from the top down: [sentence][draw]."""
+        from onebound.kernels.tree_sparse import LOG
+
+        n = whole_number("SparseTree.sample", "n", n)
+        sizes = [(STEPS * max(int(length), 1),) for length in self.log_potentials.lengths.tolist()]
+        draws = [torch.rand(n, *size, dtype=torch.float64, generator=generator).numpy() for size in sizes]
+        return self._derivations(LOG, draws)
+
+    def _derivations(self, mode: int, draws: list[Any] | None) -> list[list[Tensor]]:
+        from onebound.kernels.tree_sparse import derive
+
+        w = self.log_potentials.detach()
+        rules = compiled(w, mode)
+        found: list[list[Tensor]] = [[] for _ in range(len(w))]
+
+        def work(n: int, words: Any, allowed: Any, room: Any) -> None:
+            chart = charted(rules, words, allowed, room)[1]
+            for uniforms in [np.zeros(0)] if draws is None else draws[n]:
+                size, out = -2, np.empty(STEPS * max(len(words), 1), np.int64)
+                if len(words):
+                    size = derive(rules, words, chart, uniforms, room, out)
+                if size == -2 and len(words):
+                    raise InputError(f"SparseTree: a derivation of sentence {n} took more than {len(out)} steps.")
+                found[n].append(torch.from_numpy(out[: max(size, 0)].copy()))
+
+        each_sentence(w, rules, work)
+        return found
+
+    def detach(self) -> Self:
+        """The same distributions, held fixed."""
+        return type(self)(self.log_potentials.detach()) if self.log_potentials.requires_grad else self
+
+    def restrict(self, log_potentials: GrammarPotentials) -> Self:  # type: ignore[override]
+        """Self without the rules and spans that `log_potentials` forbids."""
+        w, masks = self.log_potentials, []
+        masks = [m for m in (w.allowed, log_potentials.allowed) if m is not None]
+        longest = int(w.lengths.max()) if len(w) else 0
+        both = torch.stack([m[:, :longest] for m in masks]).all(0) if masks else None
+        return type(self)(replace(w, weights=w.weights.masked_fill(log_potentials.weights == -INF, -INF), allowed=both))
+
+    def empirical(self, z: Any) -> NoReturn:
+        """Refused: sampled E steps are for structures whose draws are tensors."""
+        raise Unsupported(
+            "SparseTree: derivations are summed exactly; sampled and hard E steps are not taken. Use ob.EM()."
+        )
+
+    def why_infeasible(self, n: int) -> str:
+        """A word that no rule makes, or none that joins the words."""
+        words = self.log_potentials.words[rows_of(self.log_potentials.lengths, slice(n, n + 1))]
+        if not len(words):
+            return ": it has no words"
+        unknown = (words < 0).nonzero().flatten().tolist()
+        return f": nothing makes its word {unknown[0] + 1}" if unknown else ": no derivation covers all its words"
+
+    def select(self, index: slice | Tensor) -> Self:
+        """The distributions of the sentences in `index`."""
+        return type(self)(self.log_potentials.select(index))
+
+
+def compiled(w: GrammarPotentials, mode: int) -> Any:
+    """The kernel's rules: weights as values of the mode, and the sums of unary cycles. InputError names one without end."""
+    from onebound.kernels.tree_sparse import LINEAR, Rules
+
+    g, values = w.grammar, w.weights.detach().cpu().to(torch.float64).numpy()
+    if not bool((values < np.inf).all()):
+        r = int((~(values < np.inf)).nonzero()[0][0])
+        raise NonFinite(f"SparseTree: weights must be finite or −inf, got {values[r]} for the rule {g.rules[r]}.")
+    lefts = {int(a) for a, _, _ in g.unary}
+    blocks = [block for block in g.blocks if lefts & set(block)]
+    block_of = np.full(len(g.symbols), -1)
+    closures: list[Any] = []
+    at: list[int] = []
+    for k, block in enumerate(blocks):
+        block_of[block] = k
+        found = _closure(g, values, block, mode)
+        at.append(-1 if found is None else sum(len(c) for c in closures))
+        if found is not None:
+            closures.append(found)
+    begins = np.searchsorted(g.unary[:, 0], np.arange(len(g.symbols) + 1)).astype(np.int64)
+    sizes = np.cumsum([0, *map(len, blocks)]).astype(np.int64)
+    return Rules(
+        g.lexical[0],
+        g.lexical[1],
+        g.binary[0],
+        g.binary[1],
+        begins,
+        np.ascontiguousarray(g.unary[:, 1:]),
+        sizes,
+        np.array([a for block in blocks for a in block], np.int64),
+        np.array(at, np.int64),
+        np.concatenate(closures) if closures else np.zeros(0),
+        block_of,
+        np.exp(values) if mode == LINEAR else values,
+        g.number[g.start],
+        mode,
+    )
+
+
+def _closure(g: Grammar, values: Any, block: list[int], mode: int) -> Any:
+    """Σ over chains of unary rules inside a block, (I − U)⁻¹ flat, as values of the mode; None for one without cycles."""
+    from onebound.kernels.tree_sparse import BEST, LINEAR
+
+    place = {a: k for k, a in enumerate(block)}
+    inner = [(place[a], place[b], values[r]) for a, b, r in g.unary.tolist() if a in place and b in place]
+    if not inner:
+        return None
+    u, top = np.zeros((len(block), len(block))), np.full((len(block), len(block)), -np.inf)
+    for a, b, v in inner:
+        u[a, b] += np.exp(v)
+        top[a, b] = max(top[a, b], v)
+    radius = max(abs(np.linalg.eigvals(u))) if np.isfinite(u).all() else np.inf
+    if radius >= RADIUS:
+        names = ", ".join(g.symbols[a] for a in block[:8])
+        raise InputError(
+            f"SparseTree: unary rules among {names} form a cycle that keeps {radius:.6g} of its mass a round, so its sum has "
+            "no end. Lower their weights or leave one rule out."
+        )
+    if mode == BEST:
+        np.fill_diagonal(top, np.maximum(top.diagonal(), 0.0))
+        for k in range(len(block)):
+            top = np.maximum(top, top[:, k : k + 1] + top[k : k + 1])
+        return top.reshape(-1)
+    found = np.maximum(np.linalg.inv(np.eye(len(block)) - u), 0.0).reshape(-1)
+    with np.errstate(divide="ignore"):
+        return found if mode == LINEAR else np.log(found)
+
+
+def room_for(rules: Any) -> Any:
+    """What a sentence needs while it is worked on: acc, right, work, touched, alive, plain."""
+    from onebound.kernels.tree_sparse import LINEAR
+
+    items, none = len(rules.binary_at) - 1, 0.0 if rules.mode == LINEAR else -np.inf
+    most = int(np.diff(rules.blocks_at).max(initial=1))
+    return (
+        np.full(items, none),
+        np.full(items, none),
+        np.empty(most),
+        np.zeros(items, np.bool_),
+        np.empty(items, np.int64),
+        np.empty(items),
+    )
+
+
+def charted(rules: Any, words: Any, allowed: Any, room: Any) -> tuple[bool, Any]:
+    """Whether nothing was lost, and the chart of a sentence."""
+    from onebound.kernels.tree_sparse import Chart, inside
+
+    n, size = len(words), 16 * len(words) * (len(words) + 1)
+    at, count, exponent = (np.zeros((n, n + 1), np.int64) for _ in range(3))
+    empty = Chart(at, count, exponent, np.empty(size, np.int64), np.empty(size), np.empty(size))
+    kept, chart = inside(rules, words, allowed, empty, room)
+    return bool(kept), chart
+
+
+def each_sentence(w: GrammarPotentials, rules: Any, work: Callable[[int, Any, Any, Any], None]) -> None:
+    """work(n, words, allowed, room) for all sentences, in hands on threads."""
+    lengths, words = w.lengths.numpy(), w.words.cpu().numpy().astype(np.int64)
+    ends = np.concatenate([[0], lengths.cumsum()])
+    order = np.argsort(-lengths, kind="stable")
+    hands = [order[k::HANDS] for k in range(min(HANDS, len(order)))]
+
+    def hand(k: int) -> bool:
+        room = room_for(rules)
+        for n in hands[k].tolist():
+            here = slice(int(ends[n]), int(ends[n + 1]))
+            work(n, words[here], _allowed(w.allowed, here, int(lengths[n])), room)
+        return True
+
+    run(hand, len(hands), min(torch.get_num_threads(), processors()))
+
+
+def _allowed(allowed: Tensor | None, rows: slice, n: int) -> Any:
+    """By [start, width], from a mask by last word and width."""
+    if allowed is None:
+        return np.ones((0, 0), np.bool_)
+    mask, found = allowed[rows].numpy(), np.ones((n, n + 1), np.bool_)
+    start, width = np.arange(n)[:, None], np.arange(1, n + 1)
+    found[:, 1:] = mask[np.minimum(start + width, n) - 1, width - 1]
+    return found
+
+
+class _Insides:
+    """Charts of all sentences are made once for ln Z, and again for uses: they are many times the size of the data."""
+
+    def __init__(self, w: GrammarPotentials) -> None:
+        from onebound.kernels.tree_sparse import LINEAR, LOG
+
+        self.w, self.linear = w, compiled(w, LINEAR)
+        values = w.weights.to(torch.float64)
+        held = torch.from_numpy(self.linear.weights)
+        self.fits = bool(((held >= 2.0**-1000) | (values == -INF)).all()) and bool((held <= 2.0**500).all())
+        self._logarithms: Any = None
+        self.log_mode, self.lost = LOG, np.zeros(len(w), np.bool_)
+        found = np.full(len(w), -np.inf)
+
+        def work(n: int, words: Any, allowed: Any, room: Any) -> None:
+            if not len(words):
+                return
+            kept, chart = charted(self.linear, words, allowed, room)
+            self.lost[n] = not kept
+            found[n] = _total(self.linear, chart, len(words))
+
+        if self.fits:
+            each_sentence(w, self.linear, work)
+        else:
+            self.lost[:] = True
+        if self.lost.any():
+            self._again(found)
+        self.log_partition = torch.from_numpy(found)
+
+    @property
+    def logarithms(self) -> Any:
+        """Rules in log space, for sentences that no scaling holds."""
+        if self._logarithms is None:
+            self._logarithms = compiled(self.w, self.log_mode)
+        return self._logarithms
+
+    def _again(self, found: Any) -> None:
+        def work(n: int, words: Any, allowed: Any, room: Any) -> None:
+            if self.lost[n] and len(words):
+                found[n] = _total(self.logarithms, charted(self.logarithms, words, allowed, room)[1], len(words))
+
+        each_sentence(self.w, self.logarithms, work)
+
+    def uses(self, weights: Tensor) -> Tensor:
+        """Σ weight · expected uses.  (R,)"""
+        seeds = torch.where(self.log_partition == -INF, 0.0, weights.to(torch.float64)).numpy()
+        total = torch.zeros(len(self.w.grammar), dtype=torch.float64)
+        for rules, mine in ((self.linear, ~self.lost), (None, self.lost)):
+            if bool((mine & (seeds != 0)).any()):
+                total += torch.from_numpy(self._counted(rules or self.logarithms, mine, seeds))
+        return total
+
+    def _counted(self, rules: Any, mine: Any, seeds: Any) -> Any:
+        each = np.zeros((HANDS, len(self.w.grammar)))
+        hand_of = np.empty(len(self.w), np.int64)
+        hand_of[np.argsort(-self.w.lengths.numpy(), kind="stable")] = np.arange(len(self.w)) % HANDS
+
+        def work(n: int, words: Any, allowed: Any, room: Any) -> None:
+            if mine[n] and seeds[n] != 0 and len(words):
+                _add_uses(rules, words, allowed, room, float(seeds[n]), each[hand_of[n]])
+
+        each_sentence(self.w, rules, work)
+        return each.sum(0)
+
+    def each_use(self, then: Callable[[int, Tensor], None]) -> None:
+        """then(n, expected uses (R,)) for every sentence that has a derivation, on threads."""
+        possible = (self.log_partition > -INF).numpy()
+        for lost in (False, True):
+            if not bool((possible & (self.lost == lost)).any()):
+                continue
+            rules = self.logarithms if lost else self.linear
+
+            def work(n: int, words: Any, allowed: Any, room: Any, rules: Any = rules, lost: bool = lost) -> None:
+                if possible[n] and self.lost[n] == lost:
+                    used = np.zeros(len(self.w.grammar))
+                    _add_uses(rules, words, allowed, room, 1.0, used)
+                    then(n, torch.from_numpy(used))
+
+            each_sentence(self.w, rules, work)
+
+
+def _add_uses(rules: Any, words: Any, allowed: Any, room: Any, seed: float, into: Any) -> None:
+    """Add seed · expected uses (R,) of a sentence."""
+    from onebound.kernels.tree_sparse import outside
+
+    chart = charted(rules, words, allowed, room)[1]
+    outside(rules, words, allowed, chart, seed, into, room, np.empty(len(chart.item)))
+
+
+def _total(rules: Any, chart: Any, n: int) -> float:
+    """ln of the start symbol's value over all words."""
+    from onebound.kernels.tree_sparse import LINEAR
+
+    first, size = int(chart.at[0, n]), int(chart.count[0, n])
+    for k in range(first, first + size):
+        if chart.item[k] == rules.start:
+            value = float(chart.value[k])
+            return float(np.log(value) + chart.exponent[0, n] * np.log(2.0)) if rules.mode == LINEAR else value
+    return -np.inf
+
+
+class _LogPartition(Function):
+    """ln Z of every item."""
+
+    @staticmethod
+    def forward(ctx: Any, weights: Tensor, q: SparseTree) -> Tensor:
+        ctx.q = q
+        return q._insides.log_partition.clone()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, None]:
+        found = ctx.q._insides.uses(upstream.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0))
+        return found.to(ctx.q.log_potentials.weights.dtype), None
