@@ -1,4 +1,4 @@
-"""Trees and rules as values: Penn brackets read and written, drawn for a terminal; no numbers of grammars yet.
+"""Trees and rules as values: Penn brackets read and written, binarised and back, drawn for a terminal.
 
 A rule's right side holds names of symbols (str) and words (`Terminal`); a tree's leaves are words.
 """
@@ -6,7 +6,8 @@ A rule's right side holds names of symbols (str) and words (`Terminal`); a tree'
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from onebound.errors import InputError
@@ -49,7 +50,7 @@ class Tree:
     label: str
     parts: tuple[Tree | str, ...]
 
-    def _walk(self) -> Iterator[Tree | str]:
+    def nodes(self) -> Iterator[Tree | str]:
         """Nodes and words in preorder, without recursion: chains may be deep."""
         stack: list[Tree | str] = [self]
         while stack:
@@ -61,7 +62,7 @@ class Tree:
     @property
     def words(self) -> tuple[str, ...]:
         """The leaves."""
-        return tuple(node for node in self._walk() if isinstance(node, str))
+        return tuple(node for node in self.nodes() if isinstance(node, str))
 
     def spans(self) -> list[tuple[str, int, int]]:
         """Label, first word and one behind the last of every node, in preorder."""
@@ -97,20 +98,49 @@ class Tree:
                 todo.extend(reversed(node.parts))
         return "".join(out)
 
-    def outline(self, width: int = 80) -> str:
-        """One line a phrase, indented by depth; a phrase whose brackets fit in the line stands whole."""
+    def drawn(self) -> str:
+        """One line a phrase, its parts below it; a phrase of words alone takes one line with them.
+
+        >>> print(next(read_brackets("(S (NP (D the) (N dog)) (V barks))")).drawn())
+        S
+        ├─ NP
+        │  ├─ D the
+        │  └─ N dog
+        └─ V barks
+        """
         lines: list[str] = []
-        todo: list[tuple[Tree | str, int]] = [(self, 0)]
+        todo: list[tuple[Tree | str, str, str]] = [(self, "", "")]
         while todo:
-            node, depth = todo.pop()
-            whole = node if isinstance(node, str) else node.text()
-            pad = "  " * depth
-            if isinstance(node, str) or len(pad) + len(whole) <= width or all(isinstance(x, str) for x in node.parts):
-                lines.append(pad + whole)
+            node, first, rest = todo.pop()
+            if isinstance(node, str):
+                lines.append(first + node)
+            elif all(isinstance(part, str) for part in node.parts):
+                lines.append(f"{first}{node.label} {' '.join(map(str, node.parts))}")
             else:
-                lines.append(f"{pad}({node.label}")
-                todo.extend((part, depth + 1) for part in reversed(node.parts))
+                lines.append(first + node.label)
+                below = [(part, f"{rest}├─ ", f"{rest}│  ") for part in node.parts[:-1]]
+                todo += reversed([*below, (node.parts[-1], f"{rest}└─ ", f"{rest}   ")])
         return "\n".join(lines)
+
+    @property
+    def tags(self) -> tuple[str, ...]:
+        """The label right above each word."""
+        found: list[str] = []
+        stack: list[tuple[Tree | str, str]] = [(self, "")]
+        while stack:
+            node, above = stack.pop()
+            if isinstance(node, str):
+                found.append(above)
+            else:
+                stack.extend((part, node.label) for part in reversed(node.parts))
+        return tuple(found)
+
+    def with_words(self, words: Sequence[str]) -> Tree:
+        """The same tree over other words, as many."""
+        rest = iter(words)
+        tree = _rebuilt(self, lambda label: label, lambda _: next(rest))
+        assert tree is not None
+        return tree
 
 
 def read_brackets(text: str, name: str = "text") -> Iterator[Tree]:
@@ -159,20 +189,21 @@ def without_traces(tree: Tree) -> Tree | None:
 
 def without_marks(tree: Tree) -> Tree:
     """Function tags and co-indices dropped: NP-SBJ-1 and NP=2 become NP; -LRB- stays."""
-    found = _rebuilt(tree, lambda label: _MARKS.sub("", label) or label)
+    found = _rebuilt(tree, lambda label: label if label[0] == "-" else _MARKS.sub("", label))
     assert found is not None
     return found
 
 
-def _rebuilt(tree: Tree, renamed: object) -> Tree | None:
-    """The tree with other labels; a node without a label or without parts is left out."""
-    assert callable(renamed)
+def _rebuilt(
+    tree: Tree, renamed: Callable[[str], str | None], said: Callable[[str], str] = lambda word: word
+) -> Tree | None:
+    """The tree with other labels and words; a node without a label or without parts is left out."""
     done: list[list[Tree | str]] = [[]]
     todo: list[tuple[Tree | str, bool]] = [(tree, False)]
     while todo:
         node, closing = todo.pop()
         if isinstance(node, str):
-            done[-1].append(node)
+            done[-1].append(said(node))
         elif closing:
             parts, label = done.pop(), renamed(node.label)
             if label is not None and parts:
@@ -184,11 +215,77 @@ def _rebuilt(tree: Tree, renamed: object) -> Tree | None:
     return done[0][0] if done[0] and isinstance(done[0][0], Tree) else None
 
 
+def binarised(tree: Tree, horizontal: int | None = None, vertical: int = 1) -> Tree:
+    """At most two parts a node: NP → DT JJ NN becomes NP → DT NP|<JJ-NN>. `unbinarised` undoes it.
+
+    A made label names at most `horizontal` of the parts it stands for; `vertical` 2 adds its parent to every phrase's label,
+    NP^S, but not to those right above a word. Both make grammars from treebanks sharper or broader (Klein & Manning 2003).
+
+    >>> next(read_brackets("(NP (DT the) (JJ old) (NN dog))")) == unbinarised(
+    ...     binarised(next(read_brackets("(NP (DT the) (JJ old) (NN dog))")), 1, 2))
+    True
+    """
+    if (horizontal is not None and horizontal < 0) or vertical not in (1, 2):
+        raise InputError(f"binarised: horizontal must be ≥ 0 and vertical 1 or 2, got {horizontal} and {vertical}.")
+    done: list[list[Tree | str]] = [[]]
+    todo: list[tuple[Tree | str, str, bool]] = [(tree, "", False)]
+    while todo:
+        node, above, closing = todo.pop()
+        if isinstance(node, str):
+            done[-1].append(node)
+        elif closing:
+            parts = done.pop()
+            tag = all(isinstance(part, str) for part in node.parts)
+            label = f"{node.label}^{above}" if vertical == 2 and above and not tag else node.label
+            names = [part if isinstance(part, str) else part.label for part in node.parts]
+            right = parts[-1:]
+            for at in range(len(parts) - 2, 0, -1):
+                shown = names[at:] if horizontal is None else names[at : at + horizontal]
+                right = [Tree(f"{label}|<{'-'.join(shown)}>", (parts[at], *right))]
+            done[-1].append(Tree(label, (*parts[:1], *(right if len(parts) > 1 else ()))))
+        else:
+            todo.append((node, above, True))
+            todo.extend((part, node.label, False) for part in reversed(node.parts))
+            done.append([])
+    (found,) = done[0]
+    assert isinstance(found, Tree)
+    return found
+
+
+def unbinarised(tree: Tree) -> Tree:
+    """Made labels dissolved, parents taken off the others."""
+    done: list[list[Tree | str]] = [[]]
+    todo: list[tuple[Tree | str, bool]] = [(tree, False)]
+    while todo:
+        node, closing = todo.pop()
+        if isinstance(node, str):
+            done[-1].append(node)
+        elif closing:
+            parts = done.pop()
+            if "|<" in node.label:
+                done[-1] += parts
+            else:
+                done[-1].append(Tree(node.label.partition("^")[0] or node.label, tuple(parts)))
+        else:
+            todo.append((node, True))
+            todo.extend((part, False) for part in reversed(node.parts))
+            done.append([])
+    found = done[0][0]
+    assert isinstance(found, Tree)
+    return found
+
+
+def with_unknown(trees: Sequence[Tree], least: int, unknown: str = "<unk>") -> list[Tree]:
+    """Words that occur fewer than `least` times in all trees together become `unknown`."""
+    often = Counter(word for tree in trees for word in tree.words)
+    return [tree.with_words([word if often[word] >= least else unknown for word in tree.words]) for tree in trees]
+
+
 def rules_of(trees: Iterable[Tree]) -> list[Rule]:
     """The rules that trees use, with their counts as weights, in the order of their first use."""
     counts: dict[tuple[str, tuple[str | Terminal, ...]], float] = {}
     for tree in trees:
-        for node in tree._walk():
+        for node in tree.nodes():
             if isinstance(node, Tree):
                 right = tuple(Terminal(part) if isinstance(part, str) else part.label for part in node.parts)
                 counts[node.label, right] = counts.get((node.label, right), 0.0) + 1

@@ -9,7 +9,18 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "onebound"
 
 LAYERS: list[set[str]] = [
-    {"errors", "numerics", "observations", "streamed", "statistics", "moments", "networks", "trees", "kernels"},
+    {
+        "errors",
+        "numerics",
+        "observations",
+        "streamed",
+        "statistics",
+        "moments",
+        "networks",
+        "trees",
+        "tree_scores",
+        "kernels",
+    },
     {"bound"},
     {"structures", "emissions"},
     {"models", "recognition"},

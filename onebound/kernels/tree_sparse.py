@@ -260,9 +260,12 @@ def _joined(
 
 @njit(nogil=True, error_model="numpy", cache=True)
 def outside(
-    rules: Rules, words: Any, allowed: Any, chart: Chart, seed: float, counts: Any, room: Any, given: Any
+    rules: Rules, words: Any, allowed: Any, chart: Chart, seed: float, counts: Any, room: Any, given: Any, visits: Any
 ) -> None:
-    """Expected uses of rules, times `seed`, added to counts (R,); mode LINEAR or LOG. `given` (lists,): outside values."""
+    """Expected uses of rules, times `seed`, added to counts (R,); mode LINEAR or LOG. `given` (lists,): outside values.
+
+    `visits` (lists,), or empty: how often each item is expected to be what a span is, at any height of a unary chain.
+    """
     acc, right, work, _, _, _ = room
     mode, none, n = rules.mode, _none(rules.mode), len(words)
     at, count, exponent, item, before, value = chart
@@ -284,6 +287,9 @@ def outside(
                 right[item[k]] = value[k]
             _unclosed(rules, acc, right, work, seed, counts)
             for k in range(first, first + size):
+                if visits.size:
+                    share = _mul(acc[item[k]], value[k], mode)
+                    visits[k] = share if mode == LINEAR else math.exp(share)
                 given[k] = acc[item[k]] if before[k] != none else none
                 acc[item[k]], right[item[k]] = none, none
             if d == 1:

@@ -13,8 +13,10 @@ if TYPE_CHECKING:
     from onebound.models.deep_gaussian import DeepGaussian
     from onebound.models.factor_analysis import FactorAnalysis, ProbabilisticPCA
     from onebound.models.filter import Filter
+    from onebound.models.grammar import GrammarPCFG
     from onebound.models.hmm import HMM
     from onebound.models.mixture import Mixture
+    from onebound.models.pcfg import PCFG, NeuralPCFG
     from onebound.models.transitions import NeuralTransition
 
 _HOME = {
@@ -22,6 +24,7 @@ _HOME = {
     "DeepGaussian": "deep_gaussian",
     "FactorAnalysis": "factor_analysis",
     "Filter": "filter",
+    "GrammarPCFG": "grammar",
     "HMM": "hmm",
     "LabelNGram": "decoding",
     "Latent": "base",
@@ -40,6 +43,7 @@ __all__ = [
     "DeepGaussian",
     "FactorAnalysis",
     "Filter",
+    "GrammarPCFG",
     "LabelNGram",
     "Latent",
     "Mixture",

@@ -18,26 +18,19 @@ from typing import Any, NoReturn, Self
 import torch
 from torch import Tensor, nn
 
-from onebound.emissions.base import ROUNDING, Part
+from onebound.emissions.base import Part
 from onebound.emissions.priors import prior_from
 from onebound.errors import InputError, Unsupported, whole_number
-from onebound.models.base import Latent, Model
+from onebound.models.base import Latent
+from onebound.models.sentences import ENDLESS, SentenceModel
 from onebound.numerics import Simplex, weighted
-from onebound.observations import Columns, Observations, weighted_total
+from onebound.observations import Observations, weighted_total
 from onebound.statistics import ExactSums, Statistics
 from onebound.structures import DenseTree, TreePotentials
 
-# Words in a block of sentences, and in a sentence that is drawn, after which the grammar is taken to have no end.
-BLOCK_WORDS, ENDLESS = 4096, 10_000
-UNKNOWN = "<unk>"
 
-
-class TreeModel(Model):
-    """A grammar of NT nonterminals and P preterminals over a vocabulary. Abstract: rules come from tables or networks.
-
-    Data: a list of sentences, each its words' numbers (n,), or from words by `encode`. `allowed` (Σn, longest): whether the d
-    words that end with a row's may be a phrase, column d − 1, as `spans_beside` makes it from brackets.
-    """
+class TreeModel(SentenceModel):
+    """A grammar of NT nonterminals and P preterminals over a vocabulary. Abstract: rules come from tables or networks."""
 
     cure_of_infeasible = "Give the grammar a prior, so that no rule is exactly 0"
 
@@ -49,22 +42,9 @@ class TreeModel(Model):
         *,
         keep_infeasible: bool = False,
     ) -> None:
-        super().__init__(keep_infeasible=keep_infeasible)
-        who = type(self).__name__
-        self.n_nonterminals = whole_number(who, "n_nonterminals", n_nonterminals)
-        self.n_preterminals = whole_number(who, "n_preterminals", n_preterminals)
-        named = not isinstance(vocabulary, int)
-        self.vocabulary = tuple(map(str, vocabulary)) if named else None  # type: ignore[arg-type]
-        self.n_words = (
-            len(self.vocabulary) if self.vocabulary is not None else whole_number(who, "vocabulary", vocabulary)
-        )
-        self._numbers = {word: i for i, word in enumerate(self.vocabulary or ())}
-        if self.vocabulary is not None and (len(self._numbers) != self.n_words or not self.n_words):
-            raise InputError(
-                f"{who}: vocabulary must hold different words, at least one, got {self.n_words} with repeats."
-            )
-
-    # --- words -----------------------------------------------------------------------------------------------------
+        super().__init__(vocabulary, keep_infeasible=keep_infeasible)
+        self.n_nonterminals = whole_number(type(self).__name__, "n_nonterminals", n_nonterminals)
+        self.n_preterminals = whole_number(type(self).__name__, "n_preterminals", n_preterminals)
 
     @property
     def n_symbols(self) -> int:
@@ -75,31 +55,6 @@ class TreeModel(Model):
     def symbols(self) -> tuple[str, ...]:
         """What trees call them: N1, N2, … and P1, P2, …"""
         return (*(f"N{i + 1}" for i in range(self.n_nonterminals)), *(f"P{i + 1}" for i in range(self.n_preterminals)))
-
-    def encode(self, sentences: Sequence[Sequence[str]], **options: Any) -> Observations:
-        """Words as numbers; one outside the vocabulary is `<unk>` where the vocabulary has it, else InputError names it.
-
-        `options` are those of `Observations.of`: weights, allowed.
-        """
-        unknown, rows = self._numbers.get(UNKNOWN), []
-        for i, sentence in enumerate(sentences):
-            here = [self._numbers.get(word, unknown) for word in sentence]
-            if None in here:
-                word = sentence[here.index(None)]
-                raise InputError(
-                    f"{type(self).__name__}: word {word!r} of sentence {i} is not among the {self.n_words} words it knows. "
-                    f"Fit with {UNKNOWN} in it (rare words), or leave the sentence out."
-                )
-            rows.append(torch.tensor(here, dtype=torch.int64).reshape(-1, 1))
-        return self._of(rows, **options)
-
-    def _of(self, rows: list[Tensor], **options: Any) -> Observations:
-        empty = [i for i, row in enumerate(rows) if not len(row)]
-        if empty:
-            raise InputError(f"{type(self).__name__}: sentence {empty[0]} has no words. Leave it out.")
-        return Observations.of(rows, **options)
-
-    # --- the distribution ------------------------------------------------------------------------------------------
 
     @abstractmethod
     def log_rules(self) -> tuple[Tensor, Tensor, Tensor]:
@@ -147,53 +102,6 @@ class TreeModel(Model):
             rows.append(torch.tensor(said))
             trees.append(torch.tensor(nodes))
         return rows, trees
-
-    # --- the data --------------------------------------------------------------------------------------------------
-
-    def observe(self, y: Any) -> Observations:
-        """Sentences, checked once: a list of their words' numbers, or Observations with lengths."""
-        if isinstance(y, (list, tuple)) and y and not isinstance(y[0], (int, float)):
-            y = self._of([torch.as_tensor(row).reshape(-1, 1) for row in y])
-        return super().observe(y)
-
-    def check(self, obs: Observations) -> None:
-        """Words of the vocabulary, no sentence without any; a row of `allowed` has a column for every width."""
-        who = type(self).__name__
-        if obs.lengths is None:
-            raise InputError(f"{who}: expected sentences, a list of their words' numbers, got a table.")
-        if obs.n_features != 1:
-            raise InputError(f"{who}: y must be one word after the other, got {obs.n_features} columns.")
-        words = obs.y[:, 0]
-        bad = ~((words >= 0) & (words < self.n_words) & (words == words.floor()))
-        if bool(bad.any()):
-            row = int(bad.nonzero()[0])
-            raise InputError(
-                f"{who}: words must be numbers 0 … {self.n_words - 1}, got {words[row].item():g} at {obs.place(row)}."
-            )
-        if bool((obs.lengths == 0).any()):
-            n = int((obs.lengths == 0).nonzero()[0])
-            raise InputError(f"{who}: sentence {obs.number(n)} has no words. Leave it out.")
-        longest = int(obs.lengths.max())
-        if obs.allowed is not None and obs.allowed.shape[1] < longest:
-            raise InputError(f"{who}: allowed must have {longest} columns or more, got {obs.allowed.shape[1]}.")
-
-    def prepare(self, columns: Columns) -> None:
-        """Words have no units."""
-        self.prepared.fill_(True)
-
-    def features(self, obs: Observations) -> NoReturn:
-        """Refused: the posterior is exact."""
-        raise Unsupported(f"{type(self).__name__}: p(z | y) is summed exactly, so no recognition network is needed.")
-
-    @property
-    def block_rows(self) -> int:
-        """Words in a block."""
-        return BLOCK_WORDS
-
-    @property
-    def rounding(self) -> float:
-        """As elsewhere."""
-        return ROUNDING
 
     def title(self) -> str:
         """For instance "PCFG of 30 nonterminals, 60 preterminals, 1,000 words"."""

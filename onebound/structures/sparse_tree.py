@@ -18,7 +18,9 @@ from onebound.kernels.threads import processors, run
 from onebound.numerics import INF, weighted
 from onebound.observations import rows_of
 from onebound.structures.base import Structure
+from onebound.structures.derivations import Ranked, likely_tree
 from onebound.structures.grammar import RADIUS, Grammar
+from onebound.trees import Tree
 
 # Sentences are dealt out in so many hands, whose counts are added up in their order, whatever the threads are.
 HANDS = 8
@@ -97,6 +99,11 @@ class SparseTree(Structure):
     def _insides(self) -> _Insides:
         return _Insides(self.log_potentials.detach())
 
+    def in_one_pass(self, weights: Tensor) -> tuple[Tensor, Tensor]:
+        """ln Z (N,) and `weighted_marginals` (R,) at once, a third sooner than one after the other."""
+        once = _Insides(self.log_potentials.detach(), weights)
+        return once.log_partition, once.fused
+
     def weighted_marginals(self, weights: Tensor) -> Tensor:
         """Expected uses of every rule, those of each sentence times its weight (N,).  (R,) float64"""
         return self._insides.uses(weights)
@@ -148,6 +155,62 @@ class SparseTree(Structure):
         from onebound.kernels.tree_sparse import BEST
 
         return [found[0] for found in self._derivations(BEST, None)]
+
+    def best(self, count: int) -> list[list[Tensor]]:
+        """The `count` most probable derivations of each sentence, or as many as there are, best first."""
+        from onebound.kernels.tree_sparse import BEST
+
+        count = whole_number("SparseTree.best", "count", count)
+        if count == 1:
+            return [[z] if len(z) else [] for z in self.argmax]
+        w = self.log_potentials.detach()
+        rules, found = compiled(w, BEST), [[] for _ in range(len(w))]  # type: Any, list[list[Tensor]]
+
+        def work(n: int, words: Any, allowed: Any, room: Any) -> None:
+            if len(words):
+                chart = charted(rules, words, allowed, room)[1]
+                ranked = Ranked(w.grammar, rules, words, chart, count)
+                found[n] = [torch.from_numpy(z) for z in ranked.derivations()]
+
+        each_sentence(w, rules, work)
+        return found
+
+    def phrases(self, least: float = 0.0) -> list[list[tuple[int, int, int, float]]]:
+        """Of each sentence, every start, stop and symbol whose expected number of phrases is above `least`, with that number.
+
+        Without unary cycles the number is a probability.
+        """
+        from onebound.kernels.tree_sparse import outside
+
+        g = self.log_potentials.grammar
+        found: list[list[tuple[int, int, int, float]]] = [[] for _ in range(self.n_items)]
+
+        def work(n: int, rules: Any, words: Any, allowed: Any, room: Any) -> None:
+            chart = charted(rules, words, allowed, room)[1]
+            size, visits = len(chart.item), np.zeros(len(chart.item))
+            outside(rules, words, allowed, chart, 1.0, np.zeros(len(g)), room, np.empty(size), visits)
+            for d in range(1, len(words) + 1):
+                for i in range(len(words) - d + 1):
+                    rows = slice(int(chart.at[i, d]), int(chart.at[i, d] + chart.count[i, d]))
+                    for a, number in zip(chart.item[rows].tolist(), visits[rows].tolist(), strict=True):
+                        if number > least and a < len(g.symbols):
+                            found[n].append((i, i + d, a, number))
+
+        self._insides.each_possible(work)
+        return found
+
+    def mbr(self) -> list[Tree | None]:
+        """The tree of phrases that are more probable than not: the fewest expected wrong and missing ones. None without any.
+
+        It need not be a derivation of the grammar.
+        """
+        w = self.log_potentials
+        found: list[Tree | None] = []
+        for n, phrases in enumerate(self.phrases()):
+            words = w.words[rows_of(w.lengths, slice(n, n + 1))].tolist()
+            named = [w.grammar.words[word] for word in words] if phrases else []
+            found.append(likely_tree(w.grammar, named, phrases) if phrases else None)
+        return found
 
     def sample(self, n: int, generator: torch.Generator | None = None) -> list[list[Tensor]]:  # type: ignore[override]
         """n derivations of every sentence, from the top down: [sentence][draw]."""
@@ -332,92 +395,99 @@ def _allowed(allowed: Tensor | None, rows: slice, n: int) -> Any:
 
 
 class _Insides:
-    """Charts of all sentences are made once for ln Z, and again for uses: they are many times the size of the data."""
+    """ln Z of every sentence, and expected uses on demand: charts are many times the size of the data, so none is kept.
 
-    def __init__(self, w: GrammarPotentials) -> None:
-        from onebound.kernels.tree_sparse import LINEAR, LOG
+    With `seeds` (N,) both are found at once, each chart made one time: `fused` is Σ seed · expected uses (R,).
+    """
+
+    def __init__(self, w: GrammarPotentials, seeds: Tensor | None = None) -> None:
+        from onebound.kernels.tree_sparse import LINEAR
 
         self.w, self.linear = w, compiled(w, LINEAR)
         values = w.weights.to(torch.float64)
         held = torch.from_numpy(self.linear.weights)
-        self.fits = bool(((held >= 2.0**-1000) | (values == -INF)).all()) and bool((held <= 2.0**500).all())
-        self._logarithms: Any = None
-        self.log_mode, self.lost = LOG, np.zeros(len(w), np.bool_)
-        found = np.full(len(w), -np.inf)
-
-        def work(n: int, words: Any, allowed: Any, room: Any) -> None:
-            if not len(words):
-                return
-            kept, chart = charted(self.linear, words, allowed, room)
-            self.lost[n] = not kept
-            found[n] = _total(self.linear, chart, len(words))
-
-        if self.fits:
-            each_sentence(w, self.linear, work)
-        else:
-            self.lost[:] = True
+        fits = bool(((held >= 2.0**-1000) | (values == -INF)).all()) and bool((held <= 2.0**500).all())
+        self.lost = np.full(len(w), not fits)
+        found, total = np.full(len(w), -np.inf), np.zeros(len(w.grammar))
+        given = None if seeds is None else seeds.to(torch.float64).numpy()
+        if fits:
+            total += self._go(False, found, given)
         if self.lost.any():
-            self._again(found)
-        self.log_partition = torch.from_numpy(found)
+            total += self._go(True, found, given)
+        self.log_partition, self.fused = torch.from_numpy(found), torch.from_numpy(total)
 
-    @property
+    @cached_property
     def logarithms(self) -> Any:
         """Rules in log space, for sentences that no scaling holds."""
-        if self._logarithms is None:
-            self._logarithms = compiled(self.w, self.log_mode)
-        return self._logarithms
+        from onebound.kernels.tree_sparse import LOG
 
-    def _again(self, found: Any) -> None:
+        return compiled(self.w, LOG)
+
+    def _go(self, lost: bool, found: Any, seeds: Any) -> Any:
+        """ln Z of the sentences that are lost to scaling, or not yet, into `found`; Σ seed · uses."""
+        rules, counts, hand_of = self.logarithms if lost else self.linear, *self._hands()
+
         def work(n: int, words: Any, allowed: Any, room: Any) -> None:
-            if self.lost[n] and len(words):
-                found[n] = _total(self.logarithms, charted(self.logarithms, words, allowed, room)[1], len(words))
+            if self.lost[n] != lost or not len(words):
+                return
+            kept, chart = charted(rules, words, allowed, room)
+            self.lost[n] |= not kept
+            if kept or lost:
+                found[n] = _total(rules, chart, len(words))
+                if seeds is not None and seeds[n] != 0 and found[n] > -np.inf:
+                    _add_uses(rules, words, allowed, room, chart, float(seeds[n]), counts[hand_of[n]])
 
-        each_sentence(self.w, self.logarithms, work)
+        each_sentence(self.w, rules, work)
+        return counts.sum(0)
+
+    def _hands(self) -> tuple[Any, Any]:
+        """Room for the counts of each hand, and whose hand a sentence is in."""
+        hand_of = np.empty(len(self.w), np.int64)
+        hand_of[np.argsort(-self.w.lengths.numpy(), kind="stable")] = np.arange(len(self.w)) % HANDS
+        return np.zeros((HANDS, len(self.w.grammar))), hand_of
 
     def uses(self, weights: Tensor) -> Tensor:
         """Σ weight · expected uses.  (R,)"""
-        seeds = torch.where(self.log_partition == -INF, 0.0, weights.to(torch.float64)).numpy()
-        total = torch.zeros(len(self.w.grammar), dtype=torch.float64)
-        for rules, mine in ((self.linear, ~self.lost), (None, self.lost)):
-            if bool((mine & (seeds != 0)).any()):
-                total += torch.from_numpy(self._counted(rules or self.logarithms, mine, seeds))
-        return total
+        seeds, (counts, hand_of) = weights.to(torch.float64).numpy(), self._hands()
 
-    def _counted(self, rules: Any, mine: Any, seeds: Any) -> Any:
-        each = np.zeros((HANDS, len(self.w.grammar)))
-        hand_of = np.empty(len(self.w), np.int64)
-        hand_of[np.argsort(-self.w.lengths.numpy(), kind="stable")] = np.arange(len(self.w)) % HANDS
+        def work(n: int, rules: Any, words: Any, allowed: Any, room: Any) -> None:
+            if seeds[n] != 0:
+                chart = charted(rules, words, allowed, room)[1]
+                _add_uses(rules, words, allowed, room, chart, float(seeds[n]), counts[hand_of[n]])
 
-        def work(n: int, words: Any, allowed: Any, room: Any) -> None:
-            if mine[n] and seeds[n] != 0 and len(words):
-                _add_uses(rules, words, allowed, room, float(seeds[n]), each[hand_of[n]])
-
-        each_sentence(self.w, rules, work)
-        return each.sum(0)
+        self.each_possible(work)
+        return torch.from_numpy(counts.sum(0))
 
     def each_use(self, then: Callable[[int, Tensor], None]) -> None:
         """then(n, expected uses (R,)) for every sentence that has a derivation, on threads."""
+
+        def work(n: int, rules: Any, words: Any, allowed: Any, room: Any) -> None:
+            used = np.zeros(len(self.w.grammar))
+            _add_uses(rules, words, allowed, room, charted(rules, words, allowed, room)[1], 1.0, used)
+            then(n, torch.from_numpy(used))
+
+        self.each_possible(work)
+
+    def each_possible(self, work: Callable[[int, Any, Any, Any, Any], None]) -> None:
+        """work(n, rules, words, allowed, room) for every sentence that has a derivation, with the rules that hold it."""
         possible = (self.log_partition > -INF).numpy()
         for lost in (False, True):
             if not bool((possible & (self.lost == lost)).any()):
                 continue
             rules = self.logarithms if lost else self.linear
 
-            def work(n: int, words: Any, allowed: Any, room: Any, rules: Any = rules, lost: bool = lost) -> None:
+            def one(n: int, words: Any, allowed: Any, room: Any, rules: Any = rules, lost: bool = lost) -> None:
                 if possible[n] and self.lost[n] == lost:
-                    used = np.zeros(len(self.w.grammar))
-                    _add_uses(rules, words, allowed, room, 1.0, used)
-                    then(n, torch.from_numpy(used))
+                    work(n, rules, words, allowed, room)
 
-            each_sentence(self.w, rules, work)
+            each_sentence(self.w, rules, one)
 
 
-def _add_uses(rules: Any, words: Any, allowed: Any, room: Any, seed: float, into: Any) -> None:
+def _add_uses(rules: Any, words: Any, allowed: Any, room: Any, chart: Any, seed: float, into: Any) -> None:
     """Add seed · expected uses (R,) of a sentence."""
     from onebound.kernels.tree_sparse import outside
 
-    chart = charted(rules, words, allowed, room)[1]
-    outside(rules, words, allowed, chart, seed, into, room, np.empty(len(chart.item)))
+    outside(rules, words, allowed, chart, seed, into, room, np.empty(len(chart.item)), np.zeros(0))
 
 
 def _total(rules: Any, chart: Any, n: int) -> float:

@@ -131,10 +131,13 @@ def test_log_space_says_the_same_and_takes_over_where_scaling_cannot() -> None:
     plain, forced = _Insides(w), _Insides(w)
     forced.lost[:] = True
     found = np.full(len(w), -np.inf)
-    forced._again(found)
+    forced._go(True, found, None)
     np.testing.assert_allclose(found, plain.log_partition.numpy(), rtol=1e-12)
-    ones = torch.ones(len(w), dtype=torch.float64)
-    torch.testing.assert_close(forced.uses(ones), plain.uses(ones), **EXACT)
+    seeds = torch.linspace(0, 2, len(w), dtype=torch.float64)
+    torch.testing.assert_close(forced.uses(seeds), plain.uses(seeds), **EXACT)
+    once, used = SparseTree(w).in_one_pass(seeds)
+    torch.testing.assert_close(once, plain.log_partition, rtol=0, atol=0)
+    torch.testing.assert_close(used, plain.uses(seeds), rtol=0, atol=0)
     far = GRAMMAR.weights.log()
     far[[1, 4, 7]] -= torch.tensor([800.0, 400.0, 900.0], dtype=torch.float64)  # e^−800 is no float64
     q = SparseTree(potentials(GRAMMAR, ["b b", "a b"], far))
@@ -161,6 +164,58 @@ def test_derivations_are_drawn_by_their_share_and_the_best_is_the_best() -> None
     assert float(q.entropy) == pytest.approx(-float(scores.mean()), abs=5 * float(scores.std()) / math.sqrt(4000))
 
 
+def derivations_above(sentence: str, least: float) -> list[tuple[float, list[int]]]:
+    """All derivations with ln p above `least`, best first: leftmost steps, given up when they cannot get there."""
+    words, found = sentence.split(), []
+    todo: list[tuple[float, list[int], list, int]] = [(0.0, [], ["S"], 0)]
+    while todo:
+        score, used, rest, at = todo.pop()
+        while rest and isinstance(rest[0], Terminal) and at < len(words) and rest[0].word == words[at]:
+            rest, at = rest[1:], at + 1
+        if not rest:
+            found += [(score, used)] if at == len(words) else []
+        elif isinstance(rest[0], str) and len(rest) <= len(words) - at:
+            for r, rule in enumerate(RULES):
+                if rule.left == rest[0] and score + math.log(rule.weight) > least:
+                    todo.append((score + math.log(rule.weight), [*used, r], [*rule.right, *rest[1:]], at))
+    return sorted(found, key=lambda one: -one[0])
+
+
+def test_the_best_derivations_in_order_cycles_among_them() -> None:
+    for sentence, least in (("a b", -14.0), ("a b a a b", -19.0)):
+        wanted = derivations_above(sentence, least)
+        assert len(wanted) > 30
+        q = SparseTree(potentials(GRAMMAR, [sentence, "c"]))
+        found, none = q.best(len(wanted))
+        assert none == []
+        scores = [float(q.log_prob([z, q.argmax[1]])[0] + q.log_partition[0]) for z in found]
+        np.testing.assert_allclose(scores, [score for score, _ in wanted], rtol=1e-12)
+        assert len({tuple(z.tolist()) for z in found}) == len(wanted)
+        assert {tuple(z.tolist()) for z in found[:20]} <= {tuple(used) for _, used in wanted}
+        assert len(GRAMMAR.tree(found[-1].tolist()).words) == len(sentence.split())
+        torch.testing.assert_close(q.best(1)[0][0], q.argmax[0])
+
+
+def test_phrases_are_counted_at_every_height_and_the_likely_ones_make_a_tree() -> None:
+    sentence = "a b a a b"
+    q = SparseTree(potentials(GRAMMAR, [sentence, "c"]))
+    found, none = q.phrases()
+    assert none == []
+    expected: dict[tuple[str, int, int], float] = {}
+    total = math.exp(float(q.log_partition[0]))
+    for score, used in derivations_above(sentence, -26.0):
+        for span in GRAMMAR.tree(used).spans():
+            expected[span] = expected.get(span, 0.0) + math.exp(score) / total
+    for start, stop, a, number in found:
+        assert number == pytest.approx(expected.get((GRAMMAR.symbols[a], start, stop), 0.0), abs=2e-4)
+    tree, nothing = q.mbr()
+    assert nothing is None
+    assert tree.words == tuple(sentence.split())
+    likely = {(GRAMMAR.symbols[a], i, j) for i, j, a, number in found if number > 0.5}
+    assert likely <= set(tree.spans())
+    assert tree.label == "S"
+
+
 def test_a_grammar_in_normal_form_is_a_dense_tree() -> None:
     g = torch.Generator().manual_seed(0)
     names = ["N0", "N1", "P0", "P1", "P2"]
@@ -176,6 +231,13 @@ def test_a_grammar_in_normal_form_is_a_dense_tree() -> None:
     torch.testing.assert_close(sparse.log_partition, dense.log_partition, **EXACT)
     torch.testing.assert_close(sparse.marginals[:50].reshape(2, 5, 5), dense.marginals.binary, **EXACT)
     torch.testing.assert_close(sparse.entropy, dense.entropy, rtol=1e-9, atol=1e-9)
+    spans, tags = dense.visits()
+    for n, phrases in enumerate(sparse.phrases()):
+        start = int(dense.log_potentials.ends[n])
+        for i, j, a, number in phrases:
+            if a < 5:
+                wanted = spans[n, i, j - i, a] if j - i > 1 else tags[start + i, a - 2] if a > 1 else 0.0
+                assert number == pytest.approx(float(wanted), abs=1e-10)
     allowed = spans_beside([[(1, 3)], [], [(0, 2), (2, 5)]], [4, 1, 6])
     inside = SparseTree(potentials(grammar, ["a b a a", "b", "a a b a b b"], weights, allowed=allowed)).log_partition
     torch.testing.assert_close(inside, DenseTree(dense.log_potentials.allowing(allowed)).log_partition, **EXACT)
