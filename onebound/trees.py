@@ -138,7 +138,7 @@ class Tree:
     def with_words(self, words: Sequence[str]) -> Tree:
         """The same tree over other words, as many."""
         rest = iter(words)
-        tree = _rebuilt(self, lambda label: label, lambda _: next(rest))
+        tree = _rebuilt(self, lambda node, _, parts: [Tree(node.label, tuple(parts))], lambda _: next(rest))
         assert tree is not None
         return tree
 
@@ -184,33 +184,44 @@ def read_brackets(text: str, name: str = "text") -> Iterator[Tree]:
 
 def without_traces(tree: Tree) -> Tree | None:
     """Without empty elements (-NONE-) and what they leave empty; None where nothing is left."""
-    return _rebuilt(tree, lambda label: None if label == "-NONE-" else label)
+    return _rebuilt(
+        tree, lambda node, _, parts: [Tree(node.label, tuple(parts))] if parts and node.label != "-NONE-" else []
+    )
 
 
 def without_marks(tree: Tree) -> Tree:
     """Function tags and co-indices dropped: NP-SBJ-1 and NP=2 become NP; -LRB- stays."""
-    found = _rebuilt(tree, lambda label: label if label[0] == "-" else _MARKS.sub("", label))
+
+    def made(node: Tree, _: str, parts: list[Tree | str]) -> list[Tree | str]:
+        label = node.label if node.label[0] == "-" else _MARKS.sub("", node.label)
+        return [Tree(label, tuple(parts))]
+
+    found = _rebuilt(tree, made)
     assert found is not None
     return found
 
 
 def _rebuilt(
-    tree: Tree, renamed: Callable[[str], str | None], said: Callable[[str], str] = lambda word: word
+    tree: Tree,
+    made: Callable[[Tree, str, list[Tree | str]], list[Tree | str]],
+    said: Callable[[str], str] = lambda word: word,
 ) -> Tree | None:
-    """The tree with other labels and words; a node without a label or without parts is left out."""
+    """The tree anew, from its leaves up: made(node, label above it, its new parts) stands in each node's place.
+
+    None where no tree is left. Without recursion: chains may be deep.
+    """
     done: list[list[Tree | str]] = [[]]
-    todo: list[tuple[Tree | str, bool]] = [(tree, False)]
+    todo: list[tuple[Tree | str, str, bool]] = [(tree, "", False)]
     while todo:
-        node, closing = todo.pop()
+        node, above, closing = todo.pop()
         if isinstance(node, str):
             done[-1].append(said(node))
         elif closing:
-            parts, label = done.pop(), renamed(node.label)
-            if label is not None and parts:
-                done[-1].append(Tree(label, tuple(parts)))
+            parts = done.pop()
+            done[-1] += made(node, above, parts)
         else:
-            todo.append((node, True))
-            todo.extend((part, False) for part in reversed(node.parts))
+            todo.append((node, above, True))
+            todo.extend((part, node.label, False) for part in reversed(node.parts))
             done.append([])
     return done[0][0] if done[0] and isinstance(done[0][0], Tree) else None
 
@@ -227,51 +238,30 @@ def binarised(tree: Tree, horizontal: int | None = None, vertical: int = 1) -> T
     """
     if (horizontal is not None and horizontal < 0) or vertical not in (1, 2):
         raise InputError(f"binarised: horizontal must be ≥ 0 and vertical 1 or 2, got {horizontal} and {vertical}.")
-    done: list[list[Tree | str]] = [[]]
-    todo: list[tuple[Tree | str, str, bool]] = [(tree, "", False)]
-    while todo:
-        node, above, closing = todo.pop()
-        if isinstance(node, str):
-            done[-1].append(node)
-        elif closing:
-            parts = done.pop()
-            tag = all(isinstance(part, str) for part in node.parts)
-            label = f"{node.label}^{above}" if vertical == 2 and above and not tag else node.label
-            names = [part if isinstance(part, str) else part.label for part in node.parts]
-            right = parts[-1:]
-            for at in range(len(parts) - 2, 0, -1):
-                shown = names[at:] if horizontal is None else names[at : at + horizontal]
-                right = [Tree(f"{label}|<{'-'.join(shown)}>", (parts[at], *right))]
-            done[-1].append(Tree(label, (*parts[:1], *(right if len(parts) > 1 else ()))))
-        else:
-            todo.append((node, above, True))
-            todo.extend((part, node.label, False) for part in reversed(node.parts))
-            done.append([])
-    (found,) = done[0]
-    assert isinstance(found, Tree)
+
+    def made(node: Tree, above: str, parts: list[Tree | str]) -> list[Tree | str]:
+        tag = all(isinstance(part, str) for part in node.parts)
+        label = f"{node.label}^{above}" if vertical == 2 and above and not tag else node.label
+        names = [part if isinstance(part, str) else part.label for part in node.parts]
+        right = parts[-1:]
+        for at in range(len(parts) - 2, 0, -1):
+            shown = names[at:] if horizontal is None else names[at : at + horizontal]
+            right = [Tree(f"{label}|<{'-'.join(shown)}>", (parts[at], *right))]
+        return [Tree(label, (*parts[:1], *(right if len(parts) > 1 else ())))]
+
+    found = _rebuilt(tree, made)
+    assert found is not None
     return found
 
 
 def unbinarised(tree: Tree) -> Tree:
     """Made labels dissolved, parents taken off the others."""
-    done: list[list[Tree | str]] = [[]]
-    todo: list[tuple[Tree | str, bool]] = [(tree, False)]
-    while todo:
-        node, closing = todo.pop()
-        if isinstance(node, str):
-            done[-1].append(node)
-        elif closing:
-            parts = done.pop()
-            if "|<" in node.label:
-                done[-1] += parts
-            else:
-                done[-1].append(Tree(node.label.partition("^")[0] or node.label, tuple(parts)))
-        else:
-            todo.append((node, True))
-            todo.extend((part, False) for part in reversed(node.parts))
-            done.append([])
-    found = done[0][0]
-    assert isinstance(found, Tree)
+
+    def made(node: Tree, _: str, parts: list[Tree | str]) -> list[Tree | str]:
+        return parts if "|<" in node.label else [Tree(node.label.partition("^")[0] or node.label, tuple(parts))]
+
+    found = _rebuilt(tree, made)
+    assert found is not None
     return found
 
 

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
+from onebound.data.source import text_of
 from onebound.errors import InputError
 from onebound.trees import Rule, Terminal
 
@@ -19,14 +20,7 @@ def read_grammar(path: str | os.PathLike[str], encoding: str = "utf-8") -> tuple
 
     Where no start is named it is the left side of the first rule.
     """
-    try:
-        text = Path(path).read_text(encoding=encoding)
-    except UnicodeDecodeError as error:
-        raise InputError(
-            f"{path}: expected {encoding} text, got other bytes at {error.start}. Name its encoding."
-        ) from error
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror or error}.") from error
+    text = text_of(Path(path), encoding)
     name = os.fspath(path)
     return johnson_rules(text, name) if name.endswith(".lt") else nltk_rules(text, name)
 
@@ -161,12 +155,7 @@ def _quoted(word: str) -> str:
 
 def read_sentences(path: str | os.PathLike[str]) -> list[list[str]]:
     """One sentence a line, words between spaces; of a .conllu file its words. Empty lines are left out."""
-    try:
-        text = Path(path).read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: expected UTF-8 text, got other bytes at {error.start}. Convert it first.") from error
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror or error}.") from error
+    text = text_of(Path(path))
     if os.fspath(path).endswith(".conllu"):
         return conllu_sentences(text, os.fspath(path))
     return [words for line in text.splitlines() if (words := line.split())]

@@ -3,6 +3,7 @@
 import gzip
 import io
 import sys
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, cast
@@ -72,3 +73,19 @@ def source_of(path: Path, *, trust_name: bool) -> Source:
         ending = "".join(path.suffixes[-2:])
         raise InputError(f"{path}: is called {ending} but is not gzip-compressed.")
     return source
+
+
+def text_of(path: Path, encoding: str = "utf-8") -> str:
+    """The whole text at `path`, unpacked where it is gzipped, without a byte order mark; InputError where it is none."""
+    source = source_of(path, trust_name=False)
+    try:
+        with source.open() as stream:
+            return stream.read().decode("utf-8-sig" if encoding == "utf-8" else encoding)
+    except UnicodeDecodeError as error:
+        raise InputError(
+            f"{source.name}: expected {encoding} text, got other bytes at {error.start}. Name its encoding, or convert it."
+        ) from error
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise InputError(
+            f"{source.name}: cannot be read: the compressed file is damaged or cut short; fetch it again."
+        ) from error

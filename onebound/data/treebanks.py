@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import gzip
 import os
 import re
-import zlib
 from pathlib import Path
 
+from onebound.data.source import text_of
 from onebound.errors import InputError
 from onebound.trees import Tree, read_brackets, without_marks, without_traces
 
@@ -20,14 +19,7 @@ def read_treebank(path: str | os.PathLike[str], *, marks: bool = False, traces: 
     InputError names file and line of a bracket that does not fit, or the tree of which nothing but empty elements is left.
     """
     name = os.fspath(path)
-    try:
-        raw = Path(path).read_bytes()
-        text = (gzip.decompress(raw) if raw[:2] == b"\x1f\x8b" else raw).decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise InputError(f"{name}: expected UTF-8 text, got other bytes at {error.start}. Convert it first.") from error
-    except (OSError, EOFError, zlib.error) as error:
-        what = getattr(error, "strerror", None) or error
-        raise InputError(f"{name}: cannot be read: {what}.") from error
+    text = text_of(Path(path))
     found = []
     for n, tree in enumerate(read_brackets(_DOCUMENT.sub("", text), name), 1):
         kept = tree if traces else without_traces(tree)

@@ -120,7 +120,7 @@ class GrammarPCFG(SentenceModel):
         """The best trees of each sentence: its k most probable ones ("viterbi"), or that of all phrases that are more probable
         than not ("mbr"). None where there is no tree.
         """
-        q = self._kept(y)
+        q = SparseTree(self.log_potentials(y))  # sentences without a tree stay in
         if how == "mbr":
             if k != 1:
                 raise InputError("GrammarPCFG.parse: mbr makes one tree a sentence; k goes with viterbi.")
@@ -128,10 +128,6 @@ class GrammarPCFG(SentenceModel):
         if how != "viterbi":
             raise InputError(f"GrammarPCFG.parse: how must be 'viterbi' or 'mbr', got {how!r}.")
         return [[self.grammar.tree(z.tolist()) for z in best if len(z)] for best in q.best(k)]
-
-    def _kept(self, y: Any) -> SparseTree:
-        """The posterior, sentences without a tree among them."""
-        return SparseTree(self.log_potentials(self.observe(y)))
 
     # --- the M step ------------------------------------------------------------------------------------------------
 

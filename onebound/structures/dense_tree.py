@@ -17,7 +17,7 @@ from onebound.numerics import INF
 from onebound.structures import tree_inside, tree_outside, tree_passes
 from onebound.structures.base import Structure
 from onebound.structures.tree_draws import TreeDraws, node_scores
-from onebound.structures.tree_potentials import TreePotentials
+from onebound.structures.tree_potentials import TreePotentials, allowed_by_both
 from onebound.structures.tree_smooth import log_space
 
 
@@ -236,10 +236,7 @@ class DenseTree(Structure):
         w = self.log_potentials
         pairs = zip(w.parts, log_potentials.parts, strict=True)
         kept = w.with_parts(mine.masked_fill(theirs == -INF, -INF) for mine, theirs in pairs)
-        masks = [m for m in (w.allowed, log_potentials.allowed) if m is not None]
-        longest = int(w.lengths.max()) if len(w) else 0
-        both = torch.stack([m[:, :longest] for m in masks]).all(0) if masks else None
-        return type(self)(kept.allowing(both))
+        return type(self)(kept.allowing(allowed_by_both(w.allowed, log_potentials.allowed, w.lengths)))
 
     def empirical(self, z: Tensor) -> TreeDraws:  # type: ignore[override]
         """The distribution of the draws z (S, M, 3), each with mass 1/S."""

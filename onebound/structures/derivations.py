@@ -31,10 +31,6 @@ class Ranked:
         self.held: dict[Span, tuple[Any, Any]] = {}
         self.closed: dict[tuple[int, int, int], tuple[list[Chain], list[Any]]] = {}
         self.plain: dict[tuple[int, int, int], tuple[list[Way], list[Way], set[tuple[int, ...]]]] = {}
-        left = np.repeat(np.arange(len(rules.binary_at) - 1), np.diff(rules.binary_at))
-        order = np.argsort(rules.binary[:, 1], kind="stable")
-        self.into = np.column_stack([left, rules.binary[:, 0], rules.binary[:, 2]])[order]
-        self.into_at = np.searchsorted(rules.binary[order, 1], np.arange(len(rules.binary_at)))
 
     def derivations(self) -> list[Any]:
         """The rules of up to `count` derivations in preorder, best first."""
@@ -118,7 +114,8 @@ class Ranked:
 
     def _pairs(self, start: int, width: int, item: int) -> list[Way]:
         """The best way by each split and rule, the `count` best of them."""
-        left, right, rule = self.into[self.into_at[item] : self.into_at[item + 1]].T
+        begins, table = self.grammar.binary_by_result
+        left, right, rule = table[begins[item] : begins[item + 1]].T
         weights = np.where(rule >= 0, self.rules.weights[np.maximum(rule, 0)], 0.0)
         splits = range(1, width)
         each = [

@@ -88,6 +88,15 @@ class Grammar:
         self.unary = np.array(sorted(unary), np.int64).reshape(-1, 3)
 
     @cached_property
+    def binary_by_result(self) -> tuple[Any, Any]:
+        """Where the pairs that make each item begin (items + 1,), and left item, right item, rule or −1 of each."""
+        begins, table = self.binary
+        left = np.repeat(np.arange(self.n_items), np.diff(begins))
+        order = np.argsort(table[:, 1], kind="stable")
+        found = np.column_stack([left, table[:, 0], table[:, 2]])[order]
+        return np.searchsorted(table[order, 1], np.arange(self.n_items + 1)), found
+
+    @cached_property
     def blocks(self) -> list[list[int]]:
         """Symbols that unary rules connect both ways, in an order in which right sides come before left ones."""
         n, following = len(self.symbols), [[] for _ in self.symbols]  # type: int, list[list[int]]

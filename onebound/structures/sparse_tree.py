@@ -20,6 +20,7 @@ from onebound.observations import rows_of
 from onebound.structures.base import Structure
 from onebound.structures.derivations import Ranked, likely_tree
 from onebound.structures.grammar import RADIUS, Grammar
+from onebound.structures.tree_potentials import allowed_by_both
 from onebound.trees import Tree
 
 # Sentences are dealt out in so many hands, whose counts are added up in their order, whatever the threads are.
@@ -247,10 +248,8 @@ class SparseTree(Structure):
 
     def restrict(self, log_potentials: GrammarPotentials) -> Self:  # type: ignore[override]
         """Self without the rules and spans that `log_potentials` forbids."""
-        w, masks = self.log_potentials, []
-        masks = [m for m in (w.allowed, log_potentials.allowed) if m is not None]
-        longest = int(w.lengths.max()) if len(w) else 0
-        both = torch.stack([m[:, :longest] for m in masks]).all(0) if masks else None
+        w = self.log_potentials
+        both = allowed_by_both(w.allowed, log_potentials.allowed, w.lengths)
         return type(self)(replace(w, weights=w.weights.masked_fill(log_potentials.weights == -INF, -INF), allowed=both))
 
     def empirical(self, z: Any) -> NoReturn:
@@ -367,12 +366,17 @@ def charted(rules: Any, words: Any, allowed: Any, room: Any) -> tuple[bool, Any]
     return bool(kept), chart
 
 
+def dealt(lengths: Any) -> list[Any]:
+    """Which sentences are in which hand: longest first, one after the other."""
+    order = np.argsort(-lengths, kind="stable")
+    return [order[k::HANDS] for k in range(min(HANDS, len(order)))]
+
+
 def each_sentence(w: GrammarPotentials, rules: Any, work: Callable[[int, Any, Any, Any], None]) -> None:
     """work(n, words, allowed, room) for all sentences, in hands on threads."""
     lengths, words = w.lengths.numpy(), w.words.cpu().numpy().astype(np.int64)
     ends = np.concatenate([[0], lengths.cumsum()])
-    order = np.argsort(-lengths, kind="stable")
-    hands = [order[k::HANDS] for k in range(min(HANDS, len(order)))]
+    hands = dealt(lengths)
 
     def hand(k: int) -> bool:
         room = room_for(rules)
@@ -443,7 +447,8 @@ class _Insides:
     def _hands(self) -> tuple[Any, Any]:
         """Room for the counts of each hand, and whose hand a sentence is in."""
         hand_of = np.empty(len(self.w), np.int64)
-        hand_of[np.argsort(-self.w.lengths.numpy(), kind="stable")] = np.arange(len(self.w)) % HANDS
+        for k, hand in enumerate(dealt(self.w.lengths.numpy())):
+            hand_of[hand] = k
         return np.zeros((HANDS, len(self.w.grammar))), hand_of
 
     def uses(self, weights: Tensor) -> Tensor:

@@ -115,6 +115,13 @@ class TreePotentials:
         return (2 * self.lengths - 1).clamp_min(0)
 
 
+def allowed_by_both(one: Tensor | None, other: Tensor | None, lengths: Tensor) -> Tensor | None:
+    """The spans that two masks `allowed` let through; None where neither forbids any."""
+    masks = [m for m in (one, other) if m is not None]
+    longest = int(lengths.max()) if len(lengths) else 0
+    return torch.stack([m[:, :longest] for m in masks]).all(0) if masks else None
+
+
 def spans_beside(brackets: Sequence[Sequence[tuple[int, int]]], lengths: Sequence[int]) -> Tensor:
     """The spans that cross no bracket: `allowed` for a list of brackets (start, stop) of each sentence, start ≤ t < stop.
 
