@@ -16,13 +16,13 @@ _ARROW = re.compile(r"\s*(?:->|→)\s*")
 
 
 def read_grammar(path: str | os.PathLike[str], encoding: str = "utf-8") -> tuple[str, list[Rule]]:
-    """The start symbol and the rules of a file: Johnson's form for names that end in .lt, else NLTK's.
+    """The start symbol and the rules of a file: Johnson's form for names that end in .lt (or .lt.gz), else NLTK's.
 
     Where no start is named it is the left side of the first rule.
     """
     text = text_of(Path(path), encoding)
     name = os.fspath(path)
-    return johnson_rules(text, name) if name.endswith(".lt") else nltk_rules(text, name)
+    return johnson_rules(text, name) if name.removesuffix(".gz").endswith(".lt") else nltk_rules(text, name)
 
 
 def nltk_rules(text: str, name: str = "grammar") -> tuple[str, list[Rule]]:

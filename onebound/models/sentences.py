@@ -46,6 +46,11 @@ class SentenceModel(Model):
         """
         unknown, rows = self._numbers.get(UNKNOWN), []
         for i, sentence in enumerate(sentences):
+            if isinstance(sentence, str):
+                raise InputError(
+                    f"{type(self).__name__}.encode: a sentence must be a list of words, got the text {sentence!r} as sentence "
+                    f"{i}. Split it: sentence.split()."
+                )
             here = [self._numbers.get(word, unknown) for word in sentence]
             if None in here:
                 word = sentence[here.index(None)]

@@ -40,6 +40,9 @@ class Grammar:
             raise InputError(
                 f"Grammar: the rule {empty[0].left} → nothing is not taken; every rule must make something."
             )
+        odd = [rule for rule in self.rules if not 0 <= rule.weight < float("inf")]
+        if odd:
+            raise InputError(f"Grammar: a weight must be ≥ 0 and finite, got {odd[0].weight} for the rule {odd[0]}.")
         lefts = dict.fromkeys(rule.left for rule in self.rules)
         named = dict.fromkeys(x for rule in self.rules for x in rule.right if isinstance(x, str))
         self.symbols = tuple(dict.fromkeys([*lefts, *named]))

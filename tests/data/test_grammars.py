@@ -62,6 +62,8 @@ def test_johnsons_grammars_have_weights_before_the_left_side(tmp_path: Path) -> 
             johnson_rules(text, "g")
     with pytest.raises(InputError, match="cannot be read"):
         read_grammar(tmp_path / "none.lt")
+    (tmp_path / "g.lt.gz").write_bytes(gzip.compress((tmp_path / "g.lt").read_bytes()))
+    assert read_grammar(tmp_path / "g.lt.gz") == (start, rules)
     (tmp_path / "latin.cfg").write_bytes(b"S -> 'caf\xe9'\n")
     with pytest.raises(InputError, match="expected utf-8 text"):
         read_grammar(tmp_path / "latin.cfg")
