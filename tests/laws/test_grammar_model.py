@@ -108,7 +108,7 @@ def test_what_cannot_be_is_named() -> None:
     with pytest.raises(InputError, match=r"a sentence must be a list of words, got the text 'a b' as sentence 0"):
         m.encode(["a b"])
     for weight in (-1.0, math.nan, math.inf):
-        with pytest.raises(InputError, match="a weight must be ≥ 0 and finite, got .* for the rule S → 'a'"):
+        with pytest.raises(InputError, match=r"a weight must be ≥ 0 and finite, got .* for the rule S → 'a'"):
             GrammarPCFG([Rule("S", (A,), weight)], "S")
     with pytest.raises(InputError, match="sentence 0 has no words"):
         m.encode([[]])
